@@ -1,0 +1,78 @@
+"""One class a kind of failure, each with the exit code a shell sees.
+
+0 is success; a failed gate (3) and an interruption (130) are told apart from mistakes (2) and failures (1),
+so that scripts can react to each.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class FenghuoError(Exception):
+    """Something went wrong that the user can read about in one message."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(FenghuoError):
+    """The user gave something that cannot be used."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(UsageError):
+    """A recipe or a flag: unknown key, wrong value, missing key."""
+
+
+class DataError(UsageError):
+    """User data: missing, empty or binary file, wrong column, unknown label."""
+
+
+class ModelError(UsageError):
+    """A model folder or checkpoint that does not fit, or is not safe to read."""
+
+
+class RunError(UsageError):
+    """The output folder holds something else."""
+
+
+class MissingExtraError(UsageError):
+    """A stage whose optional packages are not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package '{package}': pip install 'fenghuo[{extra}]'")
+
+
+class DamagedError(FenghuoError):
+    """Bytes on disk differ from what was written there."""
+
+
+class DiskError(FenghuoError):
+    """The disk is full, read-only or gone."""
+
+
+class DivergedError(FenghuoError):
+    """A loss became NaN or infinite."""
+
+
+class GateError(FenghuoError):
+    """A quality gate (`--max-drop`) failed."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class StoppedError(FenghuoError):
+    """Ctrl-C or SIGTERM; the work so far is saved."""
+
+    exit_code: ClassVar[int] = 130
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """" Did you mean 'x'?", or "" where no known name is near."""
+    near = get_close_matches(given, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

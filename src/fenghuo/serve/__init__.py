@@ -1,0 +1,1 @@
+"""A model folder → answers: in Python, over lines of JSON, and over HTTP. Runs without torch."""

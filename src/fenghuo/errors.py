@@ -73,6 +73,6 @@ class StoppedError(FenghuoError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?", or "" where no known name is near."""
+    """Return " Did you mean 'x'?", or "" where no known name is near."""
     near = get_close_matches(given, list(known), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""

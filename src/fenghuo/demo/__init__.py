@@ -1,0 +1,1 @@
+"""Real text → the whole way: corpus, pretraining, fine-tuning, distillation, quantization, ledger."""

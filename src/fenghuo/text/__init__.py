@@ -1,0 +1,1 @@
+"""Characters → pieces. No torch here."""

@@ -1,0 +1,154 @@
+"""Where words begin: a segmenter's words laid over the pieces of the same text.
+
+Chinese writes no blanks, so "the pieces of one word" has to be asked of a segmenter. It is asked once, when a
+corpus is built; shards keep one bit a piece.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fenghuo.errors import MissingExtraError, RecipeError, did_you_mean
+from fenghuo.text.tokenizer import clean_characters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from fenghuo.text.tokenizer import Pieces
+
+_LETTER, _IDEOGRAPH, _ALONE, _BLANK, _UNSEEN = range(5)  # kinds of characters
+# What BERT's normalizer sets between blanks; other scripts are cut at blanks and punctuation only.
+_IDEOGRAPH_RANGES = (
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0x2F800, 0x2FA1F),
+)
+
+
+class Segmenter(Protocol):
+    """Cuts text into words."""
+
+    name: str  # with its version: shards made with another segmenter have another fingerprint
+
+    def cut(self, text: str) -> list[tuple[int, int]]:
+        """Spans of characters, in order, without overlap, over everything that is not blank."""
+        ...
+
+
+class RjiebaSegmenter:
+    """jieba's dictionary and hidden Markov model, in Rust (the `rjieba` package)."""
+
+    def __init__(self) -> None:
+        try:
+            self._cut: Callable[[str], list[str]] = import_module("rjieba").cut
+        except ModuleNotFoundError as problem:
+            raise MissingExtraError("rjieba", "train") from problem
+        self.name = f"rjieba {version('rjieba')}"
+
+    def cut(self, text: str) -> list[tuple[int, int]]:
+        """As `Segmenter.cut`; the spans cover blanks too."""
+        spans = []
+        start = 0
+        for word in self._cut(clean_characters(text)):  # `cut` is three times as fast as `tokenize`
+            end = start + len(word)
+            spans.append((start, end))
+            start = end
+        if start != len(text):
+            raise RuntimeError(f"{self.name} gave {start} characters of words for {len(text)} of text")
+        return spans
+
+
+SEGMENTERS: dict[str, Callable[[], Segmenter]] = {"rjieba": RjiebaSegmenter}
+
+
+def load_segmenter(name: str) -> Segmenter:
+    """The segmenter of that name. Raises RecipeError for an unknown one."""
+    if name not in SEGMENTERS:
+        known = ", ".join(sorted(SEGMENTERS))
+        raise RecipeError(f"unknown segmenter '{name}'.{did_you_mean(name, SEGMENTERS)}\n  known: {known}")
+    return SEGMENTERS[name]()
+
+
+def word_starts(pieces: Pieces, spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.bool_]:
+    """Which pieces begin a word.
+
+    A word is one word of the segmenter; in scripts with blanks the pieces between two blanks, wherever the
+    segmenter cuts them; and a punctuation mark alone.
+
+    Args:
+        pieces: of `text`.
+        spans: of `text`, from a segmenter.
+
+    Returns:
+        (n,) bool; the first is always True.
+    """
+    if not len(pieces):
+        return np.zeros(0, np.bool_)
+    kinds = _kinds(text)
+    span_of = np.full(len(text), -1, np.int64)
+    bounds = np.array(spans, np.int64).reshape(-1, 2)
+    lengths = bounds[:, 1] - bounds[:, 0]
+    covered = np.repeat(bounds[:, 0] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    span_of[covered] = np.repeat(np.arange(len(bounds)), lengths)
+    # Two letters stand in one token if nothing that ends a token stands between them.
+    token_of = np.cumsum((kinds != _LETTER) & (kinds != _UNSEEN))
+
+    at = _first_seen(pieces.starts, pieces.ends, kinds)
+    kind, span, token = kinds[at], span_of[at], token_of[at]
+    one_span = (span[1:] == span[:-1]) & (span[1:] >= 0)
+    one_token = (token[1:] == token[:-1]) & (kind[1:] == _LETTER) & (kind[:-1] == _LETTER)
+    alone = (kind[1:] == _ALONE) | (kind[:-1] == _ALONE)
+    return np.concatenate([[True], alone | ~(one_span | one_token)])
+
+
+def _first_seen(
+    starts: NDArray[np.int32], ends: NDArray[np.int32], kinds: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """The first character of each piece that the tokenizer did not skip."""
+    seen = np.flatnonzero(kinds != _UNSEEN)
+    if not len(seen):
+        return starts.astype(np.int64)
+    following = seen[np.minimum(np.searchsorted(seen, starts), len(seen) - 1)]
+    return np.where(following < ends, following, starts)
+
+
+def _kinds(text: str) -> NDArray[np.uint8]:
+    codes = np.frombuffer(clean_characters(text).encode("utf-32-le"), np.uint32)
+    table = _table()
+    kinds = table[codes]
+    unknown = kinds == 255
+    if unknown.any():
+        for code in np.unique(codes[unknown]):
+            table[code] = _kind(chr(code))
+        kinds = table[codes]
+    return kinds
+
+
+@cache
+def _table() -> NDArray[np.uint8]:
+    return np.full(0x110000, 255, np.uint8)  # filled as characters are met
+
+
+def _kind(character: str) -> int:
+    code = ord(character)
+    if any(low <= code <= high for low, high in _IDEOGRAPH_RANGES):
+        return _IDEOGRAPH
+    category = unicodedata.category(character)
+    if category[0] == "Z" or character in "\t\n\r":
+        return _BLANK
+    if category[0] == "C" or character == "\ufffd":  # BERT's normalizer removes them
+        return _UNSEEN
+    ascii_mark = 33 <= code <= 126 and not character.isalnum()
+    return _ALONE if category[0] == "P" or ascii_mark else _LETTER

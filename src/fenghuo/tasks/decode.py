@@ -106,8 +106,13 @@ def entities(
     share_TC = softmax(logits_TC)
     best_T = share_TC.argmax(axis=-1)
     found: list[dict[str, Any]] = []
+    before = 0
     for first, stop, label in spans_of([labels[i] for i in best_T]):
-        start, end = int(starts_T[first]), int(ends_T[stop - 1])
+        # One character may give several pieces (한), whose tags need not agree: the first entity has it.
+        start, end = max(int(starts_T[first]), before), int(ends_T[stop - 1])
+        if start >= end:
+            continue
+        before = end
         score = share_TC[np.arange(first, stop), best_T[first:stop]].mean()
         found.append(
             {"start": start, "end": end, "label": label, "text": text[start:end], "score": _round(score)}
@@ -186,7 +191,11 @@ class _Edges:
 
     def sentence(self, place: int) -> bool:
         end, start = int(self.ends_T[place - 1]), int(self.starts_T[place])
-        before, gap, after = self.text[:end][-2:], self.text[end:start], self.text[start : start + 1]
+        before, gap, after = (
+            self.text[max(end - 2, 0) : end],
+            self.text[end:start],
+            self.text[start : start + 1],
+        )
         if "\n" in gap or (before.endswith(".") and gap):
             return True
         if after in SENTENCE_END or after in CLOSING:  # it belongs to the sentence before

@@ -1,0 +1,104 @@
+"""What decides an augmentation, a distillation or a quantization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fenghuo.config import Recipe
+from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.models.recipe import ModelRecipe
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe
+from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+
+
+class AugmentRecipe(Recipe):
+    """New texts from labelled ones: words replaced by others that the masked language model finds likely there."""
+
+    model: Path
+    """Pretrained folder or run with an MLM head."""
+    task: TaskRecipe = TaskRecipe(kind="classify")
+    """Kind of the rows: classify, pair or tag."""
+    data: DataRecipe
+    """`data.train` is augmented."""
+    lexicon: list[str] = Field(default_factory=list)
+    """Further text whose words may be put in (files, folders, globs); the rows' own words always may."""
+    copies: int = Field(default=10, gt=0)
+    """Tries a row (TinyBERT's N: 10 to 30); a text that already stands there is not written again."""
+    share: float = Field(default=0.4, gt=0, le=1)
+    """Probability that a word is replaced (TinyBERT's p)."""
+    candidates: int = Field(default=15, gt=0)
+    """Replacements to choose from, a word (TinyBERT's K)."""
+    max_length: int = Field(default=128, ge=8)
+    """Pieces of a text that the model sees around a word."""
+    segmenter: Literal["rjieba"] = "rjieba"
+    """What cuts Chinese into words."""
+    seed: int = Field(default=0, ge=0)
+    """Decides which words are replaced, and by which candidate."""
+
+
+class MatchRecipe(Recipe):
+    """What the student imitates, and how much each part weighs."""
+
+    layers: Literal["uniform", "top", "bottom"] | list[tuple[int, int]] = "uniform"
+    """Student layer ← teacher layer, counted from 1: a rule, or a list of pairs."""
+    embeddings: float = Field(default=1.0, ge=0)
+    """Weight of the embedding output's mean squared error."""
+    hidden: float = Field(default=1.0, ge=0)
+    """Weight of the layers' mean squared error, each layer added."""
+    attention: float = Field(default=1.0, ge=0)
+    """Weight of the raw attention scores' mean squared error, each layer added."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Softens both sides of the prediction loss."""
+
+
+class IntermediateRecipe(Recipe):
+    """Stage 1 of task distillation: the teacher's inside."""
+
+    steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps; or give `epochs`."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the rows and their augmentations (TinyBERT: 10 to 50)."""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Peak learning rate of this stage."""
+    schedule: ScheduleRecipe = ScheduleRecipe(name="constant", warmup=0.0)
+    """Learning rate over the steps; TinyBERT keeps it constant."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of 'steps' and 'epochs'")
+        return self
+
+
+class DistillRecipe(Recipe):
+    """A teacher, a student, what is imitated, and on which text."""
+
+    stage: Literal["general", "task"]
+    """general: a pretrained teacher on raw text. task: a fine-tuned teacher on rows, inside first, then answers."""
+    teacher: Path
+    """Model folder or run folder."""
+    student: ModelRecipe
+    """A preset, or the general student to go on from."""
+    match: MatchRecipe = MatchRecipe()
+    """Layers, weights, temperature."""
+    corpus: Path | None = None
+    """Run folder of `fenghuo corpus` (general)."""
+    max_length: int = Field(default=128, ge=8)
+    """Longest example of raw text in pieces (general); rows take the teacher's."""
+    data: DataRecipe | None = None
+    """Files of rows (task); labels are read from dev and test only."""
+    augmented: Path | None = None
+    """Further unlabelled rows, such as a run of `fenghuo augment` wrote (task)."""
+    intermediate: IntermediateRecipe | None = None
+    """Stage 1 of task distillation; absent: answers only."""
+    batch: BatchRecipe = BatchRecipe(rows=32)
+    """Size of a batch."""
+    optimizer: OptimizerRecipe = OptimizerRecipe(learning_rate=1e-4)
+    """adamw or lamb."""
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    """Learning rate over the steps."""
+    train: TrainRecipe
+    """Steps or epochs of the general stage, or of stage 2 of the task stage."""

@@ -1,0 +1,1 @@
+"""Labelled rows + a pretrained encoder → a model that answers."""

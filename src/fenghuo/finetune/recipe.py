@@ -1,0 +1,37 @@
+"""What decides a fine-tuning run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import field_validator
+
+from fenghuo.config import Recipe
+from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.models.recipe import ModelRecipe
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe
+from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+
+
+class FinetuneRecipe(Recipe):
+    """Model, task and data of one fine-tuning run."""
+
+    model: ModelRecipe
+    """A pretrained folder or run; or a preset, for the same network from scratch."""
+    task: TaskRecipe
+    """classify, pair or tag, or a data set's name."""
+    data: DataRecipe
+    """Files of labelled rows."""
+    batch: BatchRecipe = BatchRecipe(rows=32)
+    """Size of a batch."""
+    optimizer: OptimizerRecipe = OptimizerRecipe(learning_rate=5e-5)
+    """adamw or lamb."""
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    """Learning rate over the steps."""
+    train: TrainRecipe = TrainRecipe(epochs=3)
+    """Epochs or steps, seed, evaluation, patience."""
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _one_word(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given

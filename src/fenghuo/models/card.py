@@ -1,0 +1,60 @@
+"""The model card: README.md of every model folder, filled from what the run knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fenghuo import __version__
+from fenghuo.rundir import write_atomic
+
+
+def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write `folder/README.md`: front matter as the Hugging Face Hub reads it, figures, the recipe, how to use it."""
+    front = {
+        "library_name": "fenghuo",
+        "tags": ["fenghuo", str(result.get("task", "encoder"))],
+    }
+    metric, value = result.get("metric"), result.get("value")
+    figures = [f"| {metric} ({result.get('value_of', 'held-out')}) | {value:.4f} |"] if value is not None else []
+    figures += [f"| {name} | {result[name]:,} |" for name in ("parameters", "rows", "steps", "train_s") if name in result]
+    asked = "task" in result and result["task"] != "pretrain"
+    use = (
+        'predict = fenghuo.load_predictor("THIS FOLDER")\nprint(predict(["…"]))'
+        if asked
+        else 'model = fenghuo.load_model("THIS FOLDER")'
+    )
+    lines = [
+        "---",
+        yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip(),
+        "---",
+        f"# {title}",
+        "",
+        f"Made by fenghuo {__version__}. The run folder above this one holds the environment, seeds and input checksums.",
+        "",
+        "| figure | value |",
+        "| --- | --- |",
+        *figures,
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import fenghuo",
+        use,
+        "```",
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        yaml.safe_dump(dict(recipe), allow_unicode=True, sort_keys=False).strip(),
+        "```",
+        "",
+        "## Limits",
+        "",
+        "The figures hold for text like the evaluation file named in the run; nothing is claimed beyond it.",
+        "",
+    ]
+    write_atomic(folder / "README.md", "\n".join(lines))

@@ -1,0 +1,8 @@
+"""Questions that raw text answers by itself. One file an objective, one line here."""
+
+from __future__ import annotations
+
+OBJECTIVES: dict[str, str] = {
+    "mlm": "fenghuo.objectives.mlm:MaskedLanguageModel",
+}
+"""name → class; imported on use, so that reading a recipe needs no torch."""

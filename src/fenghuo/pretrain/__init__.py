@@ -1,0 +1,1 @@
+"""Corpus + model + objectives → a pretrained encoder."""

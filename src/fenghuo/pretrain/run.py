@@ -1,0 +1,156 @@
+"""Packed shards → a pretrained model in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fenghuo.corpus.loader import Cursor, Loader, collate
+from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.models.card import write_card
+from fenghuo.models.folder import save_model
+from fenghuo.models.start import start_model
+from fenghuo.net.model import Model
+from fenghuo.objectives.objective import Objective, build_objective
+from fenghuo.pretrain.recipe import PretrainRecipe
+from fenghuo.rundir import RunDir
+from fenghuo.training.loop import Terms, to_tensors
+from fenghuo.training.session import Session, iterate_from, make_deterministic
+
+HELDOUT_PIECES = 200_000
+"""Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
+
+
+class ObjectiveLearner:
+    """One objective as the training loop sees it."""
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        self.model, self.objective = model, objective
+
+    def counts(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        """How many things the batch asks."""
+        return self.objective.counts(batch)
+
+    def terms(self, batch: Mapping[str, Tensor]) -> Terms:
+        """Loss sums and right answers."""
+        return self.objective.terms(self.model, batch)
+
+
+def run(recipe: PretrainRecipe, run: RunDir) -> None:
+    """Pretrain as the recipe says; a run that was cut off goes on."""
+    make_deterministic()
+    tokenizer = corpus_tokenizer(recipe.corpus)
+    source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
+    heldout = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2, split="heldout")
+    objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
+    model = start_model(
+        recipe.model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
+    )
+    inputs = [("corpus", recipe.corpus)]
+    inputs += [("model", recipe.model.folder)] if recipe.model.folder else []
+    run.environment(seed=recipe.train.seed, inputs=inputs)
+
+    loader = Loader(
+        source,
+        objective.prepare,
+        seed=recipe.train.seed,
+        pieces=recipe.batch.pieces,
+        rows=recipe.batch.rows,
+        micro_pieces=recipe.batch.micro_pieces,
+        window=recipe.batch.window,
+    )
+    total = recipe.train.total_steps(loader.batches_per_epoch())
+    session = Session(
+        run,
+        model,
+        learner=ObjectiveLearner(model, objective),
+        iterate=iterate_from(loader.iterate, Cursor),
+        total=total,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        train=recipe.train,
+        label="pretrain",
+    )
+    evaluate = partial(heldout_figures, model, objective, heldout, seed=recipe.train.seed)
+    every = recipe.train.evaluate_every or max(1, total // 5)
+    for step in session:
+        if step.number % every == 0 or step.number == total:
+            figures = evaluate()
+            run.metric(step.number, **{f"heldout/{name}": value for name, value in figures.items()})
+            run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
+
+    figures = evaluate()
+    save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
+    tokenizer.save(run.model)
+    result = {
+        "role": "pretrained",
+        "task": "pretrain",
+        "metric": "heldout_mlm_accuracy",
+        "value": figures.get("mlm_accuracy"),
+        "figures": figures,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "steps": total,
+        "examples": len(source),
+        "train_s": round(session.spent_s, 1),
+    }
+    write_card(run.model, title="Pretrained encoder", recipe=recipe.model_dump(mode="json"), result=result)
+    run.finish(result)
+
+
+@torch.inference_mode()
+def heldout_figures(
+    model: Model, objective: Objective, source: ShardSource, *, seed: int
+) -> dict[str, float]:
+    """Loss and accuracy on held-out text, with masks that depend on (seed, example) only; {} without such text."""
+    if not len(source):
+        return {}
+    model.eval()
+    share = min(1.0, HELDOUT_PIECES / max(1, int(source.lengths.sum())))
+    number = max(1, int(share * len(source)))
+    chosen = np.random.default_rng(seed).permutation(len(source))[:number]
+    chosen = chosen[np.argsort(source.lengths[chosen], kind="stable")]
+    learner = ObjectiveLearner(model, objective)
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for group in np.array_split(chosen, max(1, int(source.lengths[chosen].sum()) // 8192)):
+        batch = collate(
+            [objective.prepare(source[int(i)], np.random.default_rng((seed, int(i)))) for i in group]
+        )
+        terms = learner.terms(to_tensors(batch, next(model.parameters()).device))
+        for name, count in learner.counts(batch).items():
+            counts[name] = counts.get(name, 0.0) + count
+        for name, value in {**terms.loss, **terms.seen}.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    means = {name: value / max(1.0, counts[name]) for name, value in sums.items()}
+    return {("loss" if name == "mlm" else name): value for name, value in means.items()}
+
+
+def plan(recipe: PretrainRecipe) -> str:
+    """Steps, pieces, memory and disk the run will take."""
+    tokenizer = corpus_tokenizer(recipe.corpus)
+    source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
+    objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
+    model = start_model(recipe.model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=0)
+    loader = Loader(
+        source,
+        objective.prepare,
+        seed=0,
+        pieces=recipe.batch.pieces,
+        rows=recipe.batch.rows,
+        window=recipe.batch.window,
+    )
+    from fenghuo.training.plan import training_plan
+
+    return training_plan(
+        model,
+        examples=len(source),
+        pieces=int(source.lengths.sum()),
+        batches=loader.batches_per_epoch(),
+        train=recipe.train,
+    )

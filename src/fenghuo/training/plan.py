@@ -1,0 +1,27 @@
+"""What a training run will take, said before it starts."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fenghuo.training.recipe import TrainRecipe
+
+
+def training_plan(model: nn.Module, *, examples: int, pieces: int, batches: int, train: TrainRecipe) -> str:
+    """Lines for `--dry-run`: steps, pieces, and memory and disk in bytes that follow from the parameters.
+
+    Args:
+        pieces: in one pass over the data.
+        batches: in one pass over the data.
+    """
+    steps = train.total_steps(batches)
+    weights = sum(weight.numel() for weight in model.parameters())
+    megabytes = weights * 4 / 1e6
+    lines = [
+        f"parameters       {weights:,}",
+        f"examples         {examples:,} ({pieces:,} pieces, {batches:,} batches an epoch)",
+        f"steps            {steps:,} ({steps / max(1, batches):.2f} epochs, {pieces * steps // max(1, batches):,} pieces)",
+        f"memory           {4 * megabytes:,.0f} MB for weights, gradients and two moments, and activations on top",
+        f"disk             {(1 + 3 * (train.keep + 1)) * megabytes:,.0f} MB for the model and checkpoints",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,236 @@
+"""A training run in a run folder: goes on where it stopped, logs, saves, keeps the best, ends on Ctrl-C without loss.
+
+A stage iterates over its `Session` and does in the body what only it knows: evaluate, judge, break.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fenghuo.errors import StoppedError
+from fenghuo.progress import track
+from fenghuo.rundir import RunDir
+from fenghuo.training.loop import Arrays, Learner, Step, steps
+from fenghuo.training.optim import build_optimizer, rate_at
+from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.state import (
+    latest_checkpoint,
+    pack_state,
+    read_checkpoint,
+    unpack_state,
+    write_checkpoint,
+)
+
+Cursor = tuple[int, int]  # (epoch, batch) of the next batch
+Iterate = Callable[[Cursor], Iterator[tuple[Cursor, Sequence[Arrays]]]]
+
+
+@dataclass(slots=True)
+class Best:
+    """The best evaluation so far."""
+
+    score: float | None = None
+    step: int = 0
+    worse: int = 0
+    """Evaluations since then."""
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class StopRequest:
+    """Whether Ctrl-C or SIGTERM asked for an end at the next step."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:  # asked twice: the user does not want to wait for the step
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a request for as long as the context lasts (main thread only)."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def iterate_from(
+    iterate: Callable[[Any], Iterator[tuple[Any, Any]]], cursor_type: Callable[[int, int], Any]
+) -> Iterate:
+    """A loader's `iterate` with its own cursor class, as a session stores cursors: (epoch, batch)."""
+
+    def go(cursor: Cursor) -> Iterator[tuple[Cursor, Sequence[Arrays]]]:
+        for after, batches in iterate(cursor_type(*cursor)):
+            yield (after.epoch, after.batch), batches
+
+    return go
+
+
+class Session:
+    """Iterating yields each `Step` after it was taken; saving happens after the body has seen it."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        model: nn.Module,
+        *,
+        learner: Learner,
+        iterate: Iterate,
+        total: int,
+        optimizer: OptimizerRecipe,
+        schedule: ScheduleRecipe,
+        train: TrainRecipe,
+        label: str,
+        folder: str = "",
+        first: int = 0,
+    ) -> None:
+        """
+        Args:
+            iterate: cursor → endless (cursor after the batch, micro-batches).
+            total: steps of this session.
+            folder: sub-folder of the run's checkpoints, for stages with several sessions.
+            first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
+        """
+        self.run, self.model, self.learner, self.iterate = run, model, learner, iterate
+        self.total, self.train, self.label, self.first = total, train, label, first
+        self.optimizer = build_optimizer(model, optimizer)
+        self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
+        self.checkpoints: Path = run.checkpoints / folder if folder else run.checkpoints
+        self.cursor: Cursor = (0, 0)
+        self.best = Best()
+        self.done = 0
+        self.spent_s = 0.0
+        """Seconds inside steps, over all restarts."""
+        self._resume()
+
+    def __iter__(self) -> Iterator[Step]:
+        if self.done >= self.total:
+            return
+        sums: dict[str, float] = defaultdict(float)
+        with stop_on_signals() as stop, track(self.label, self.total, "step") as bar:
+            bar.set(self.done)
+            for step in self._steps():
+                self.done, self.cursor = step.number, step.cursor
+                self.spent_s += step.spent_s
+                for name, value in step.figures.items():
+                    sums[name] += value
+                sums["pieces"] += step.pieces
+                sums["s"] += step.spent_s
+                if step.number % self.train.log_every == 0 or step.number == self.total:
+                    self._log(step, sums)
+                    sums.clear()
+                bar.advance(1, loss=step.figures["loss"], pieces_per_s=step.pieces / step.spent_s)
+                yield step
+                last = step.number == self.total
+                if stop.asked and not last:
+                    self.save()
+                    raise StoppedError(
+                        f"stopped at step {step.number} of {self.total}, saved in {self.checkpoints}; "
+                        "the same command goes on from there"
+                    )
+                if step.number % self.train.save_every == 0 or last:
+                    self.save()
+                if last:
+                    return
+
+    def judge(self, score: float, figures: Mapping[str, float]) -> bool:
+        """Log an evaluation, keep the weights if they are the best so far; False once patience has run out.
+
+        Args:
+            score: the figure to go by; higher is better.
+        """
+        number = self.first + self.done
+        self.run.metric(number, **{f"dev/{name}": value for name, value in figures.items()})
+        if self.best.score is None or score > self.best.score:
+            self.best = Best(score, self.done, 0, dict(figures))
+            weights = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+            folder = self.checkpoints / "best"
+            write_checkpoint(folder, step=self.done, tensors=weights, values={}, keep=1)
+        else:
+            self.best.worse += 1
+        return self.train.patience is None or self.best.worse < self.train.patience
+
+    def restore_best(self) -> None:
+        """Put the weights of the best evaluation back into the model."""
+        if self.best.score is None:
+            return
+        checkpoint = read_checkpoint(self.checkpoints / "best" / f"step-{self.best.step}")
+        self.model.load_state_dict(
+            {name.removeprefix("model/"): tensor for name, tensor in checkpoint.tensors.items()}
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        write_checkpoint(
+            self.checkpoints,
+            step=self.done,
+            tensors=pack_state(self.model, self.optimizer),
+            values={"cursor": list(self.cursor), "best": asdict(self.best), "spent_s": self.spent_s},
+            keep=self.train.keep,
+        )
+
+    def _steps(self) -> Iterator[Step]:
+        return steps(
+            self.model,
+            self.iterate(self.cursor),
+            self.learner,
+            self.optimizer,
+            lambda number: self.peak * rate_at(number, self.total, self.schedule),
+            start=self.done,
+            seed=self.train.seed + self.first,
+            clip=self.clip,
+            precision=self.train.precision,
+        )
+
+    def _resume(self) -> None:
+        checkpoint = latest_checkpoint(self.checkpoints, say=self.run.log)
+        if checkpoint is not None:
+            unpack_state(checkpoint.tensors, self.model, self.optimizer)
+            self.done = checkpoint.step
+            epoch, batch = checkpoint.values["cursor"]
+            self.cursor = (epoch, batch)
+            self.best = Best(**checkpoint.values["best"])
+            self.spent_s = checkpoint.values["spent_s"]
+            self.run.log(f"{self.label}: going on after step {self.done} of {self.total}")
+        if self.done < self.total:  # a finished session leaves the lines of the next one alone
+            self.run.trim_metrics(self.first + self.done)
+
+    def _log(self, step: Step, sums: Mapping[str, float]) -> None:
+        number = (step.number - 1) % self.train.log_every + 1
+        means = {
+            f"train/{name}": value / number for name, value in sums.items() if name not in ("pieces", "s")
+        }
+        self.run.metric(
+            self.first + step.number,
+            **means,
+            **{
+                "train/learning_rate": step.rate,
+                "train/grad_norm": step.grad_norm,
+                "train/pieces_per_s": sums["pieces"] / max(sums["s"], 1e-9),
+            },
+        )
+
+
+def make_deterministic() -> None:
+    """Same bits for the same seed and thread count: refuse operations that cannot promise it."""
+    torch.use_deterministic_algorithms(True)

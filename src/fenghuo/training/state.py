@@ -1,0 +1,112 @@
+"""Checkpoints: everything a run needs to go on in the same bits.
+
+A checkpoint is a folder `step-N` with `state.safetensors` (weights and optimizer state), `state.json` (step, cursor,
+whatever the stage keeps) and `SHA256SUMS`. It is filled beside and renamed, so a kill leaves either all of it or none.
+No pickle is read or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from fenghuo.errors import DamagedError
+from fenghuo.rundir import folder_atomic, write_atomic
+
+STATE = "state.safetensors"
+VALUES = "state.json"
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What was read back."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def write_checkpoint(
+    folder: Path, *, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int
+) -> Path:
+    """Write `folder/step-N` whole, then remove all but the newest `keep`."""
+    target = folder / f"step-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        STATE: save_tensors({name: tensor.detach().contiguous() for name, tensor in tensors.items()}),
+        VALUES: json.dumps({"step": step, **values}, ensure_ascii=False, sort_keys=True).encode(),
+    }
+    with folder_atomic(target) as beside:
+        for name, data in contents.items():
+            write_atomic(beside / name, data)
+        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
+        write_atomic(beside / SUMS, sums)
+    for old in _numbered(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read one checkpoint folder.
+
+    Raises:
+        DamagedError: a file is missing or its bytes are not those that were written.
+    """
+    try:
+        sums = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text().splitlines())
+        contents = {name: (folder / name).read_bytes() for name in (STATE, VALUES)}
+        for name, data in contents.items():
+            if hashlib.sha256(data).hexdigest() != sums.get(name):
+                raise DamagedError(f"{folder / name}: the bytes differ from those that were written")
+        values = json.loads(contents[VALUES])
+        return Checkpoint(values.pop("step"), load_tensors(contents[STATE]), values)
+    except (OSError, ValueError, KeyError, SafetensorError) as problem:
+        raise DamagedError(f"{folder}: not a whole checkpoint ({problem})") from None
+
+
+def latest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; each damaged one on the way is named through `say` and left alone."""
+    for candidate in reversed(_numbered(folder)):
+        try:
+            return read_checkpoint(candidate)
+        except DamagedError as damage:
+            say(f"damaged checkpoint skipped, going back one: {damage}")
+    return None
+
+
+def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and optimizer state as one flat name → tensor mapping."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
+    return tensors
+
+
+def unpack_state(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The inverse of `pack_state`, into a model and an optimizer built from the same recipe."""
+    weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+    model.load_state_dict(weights)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, number, key = name.split("/", 2)
+            state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """`step-N` folders, oldest first."""
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))

@@ -120,6 +120,13 @@ def test_the_score_of_an_entity_is_the_mean_of_its_pieces():
     ]
 
 
+def test_entities_that_share_a_character_do_not_overlap():
+    starts, ends = np.array([0, 1, 1, 1, 2]), np.array([1, 2, 2, 2, 3])
+    tags = ["B-PER", "I-PER", "B-LOC", "B-PER", "I-PER"]
+    found = entities(logits_for(tags), LABELS, starts, ends, "김한나")
+    assert [(e["start"], e["end"], e["label"]) for e in found] == [(0, 2, "PER"), (2, 3, "PER")]
+
+
 @given(st.text(alphabet="北京大学abc12 。，！”\n", max_size=200), st.integers(1, 24))
 def test_windows_keep_every_piece_once_and_show_its_surroundings(text, size):
     starts, ends = pieces_of(text)

@@ -148,7 +148,7 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Pieces]:
         """As `encode`, for many texts; where the fast way does not apply, the library's threads work."""
         if self._table is not None:
-            return [self.encode(text) for text in texts]
+            return _split(self.encode("\n".join(texts)), texts)
         found = self._backend.encode_batch(
             [clean_characters(text) for text in texts], add_special_tokens=False
         )
@@ -232,6 +232,16 @@ def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:
 def _pieces(ids: Sequence[int], offsets: Iterable[tuple[int, int]]) -> Pieces:
     places = np.array(offsets, np.int32).reshape(-1, 2)
     return Pieces(ids=np.array(ids, np.int64), starts=places[:, 0].copy(), ends=places[:, 1].copy())
+
+
+def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:
+    """The pieces of texts that were joined by one character each."""
+    text_starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])]).astype(np.int32)
+    first = np.searchsorted(pieces.starts, text_starts)
+    return [
+        Pieces(pieces.ids[a:b], pieces.starts[a:b] - shift, pieces.ends[a:b] - shift)
+        for a, b, shift in zip(first[:-1], first[1:], text_starts[:-1], strict=True)
+    ]
 
 
 def _ideograph_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:

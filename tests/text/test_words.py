@@ -1,0 +1,115 @@
+"""Word edges follow the segmenter, the blanks and the punctuation, and never the pieces' luck."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from tests.text.odd_text import odd_text
+
+from fenghuo.errors import RecipeError
+from fenghuo.text.tokenizer import Pieces, Tokenizer
+from fenghuo.text.words import RjiebaSegmenter, load_segmenter, word_starts
+
+SEGMENTER = RjiebaSegmenter()
+
+
+def words(tokenizer: Tokenizer, text: str, spans: list[tuple[int, int]] | None = None) -> list[str]:
+    """The text of each word, from its first piece's start to its last piece's end."""
+    pieces = tokenizer.encode(text)
+    first = np.flatnonzero(word_starts(pieces, SEGMENTER.cut(text) if spans is None else spans, text))
+    last = [*(first[1:] - 1), len(pieces) - 1]
+    return [text[pieces.starts[a] : pieces.ends[b]] for a, b in zip(first, last, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "使用语言模型来预测下一个词的概率。HuggingFace 很好",
+            [
+                "使用",
+                "语言",
+                "模型",
+                "来",
+                "预测",
+                "下",
+                "一个",
+                "词",
+                "的",
+                "概率",
+                "。",
+                "HuggingFace",
+                "很",
+                "好",
+            ],
+        ),
+        ("语言模型。，！很好", ["语言", "模型", "。", "，", "！", "很", "好"]),
+        ("don't stop", ["don", "'", "t", "stop"]),
+        ("ＡＢＣ１２很好", ["ＡＢＣ１２", "很", "好"]),
+        ("éa\u200bb é", ["éa\u200bb", "é"]),
+        ("语\x00言模型", ["语", "言", "模型"]),
+        ("一\ud800个", ["一", "个"]),
+        ("T恤", ["T恤"]),
+        ("😀😀中文", ["😀😀", "中文"]),
+        ("", []),
+        (" \t ", []),
+    ],
+)
+def test_words(tokenizer: Tokenizer, text: str, wanted: list[str]) -> None:
+    if not wanted:
+        assert word_starts(tokenizer.encode(text), SEGMENTER.cut(text), text).shape == (0,)
+        return
+    assert words(tokenizer, text) == wanted
+
+
+def test_a_segmenter_of_ones_own(tokenizer: Tokenizer) -> None:
+    text = "语言模型 hugging 中文"
+    # It may leave blanks out, and may cut a Latin word, which stays whole nevertheless.
+    spans = [(0, 1), (1, 4), (5, 8), (8, 12), (13, 15)]
+    assert words(tokenizer, text, spans) == ["语", "言模型", "hugging", "中文"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(odd_text)
+def test_the_segmenter_covers_any_text(text: str) -> None:
+    spans = SEGMENTER.cut(text)
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans)][: len(spans)]
+    assert (spans[-1][1] if spans else 0) == len(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(odd_text)
+def test_edges_hold_over_any_text(tokenizer: Tokenizer, text: str) -> None:
+    """Against a slow statement of the same rule, piece by piece."""
+    pieces = tokenizer.encode(text)
+    spans = SEGMENTER.cut(text)
+    starts = word_starts(pieces, spans, text)
+    assert starts.shape == (len(pieces),)
+    assert not len(starts) or starts[0]
+    for i in range(1, len(pieces)):
+        name, before = tokenizer.pieces()[pieces.ids[i]], tokenizer.pieces()[pieces.ids[i - 1]]
+        if name.startswith("##"):
+            assert not starts[i]
+        if name in "，。！？、（）,.!?[]()-'" or before in "，。！？、（）,.!?[]()-'":
+            assert starts[i]
+
+
+@settings(max_examples=100, deadline=None)
+@given(odd_text)
+def test_what_stands_before_shifts_nothing(tokenizer: Tokenizer, text: str) -> None:
+    """A sentence's words are its words, whatever odd text precedes it on other lines."""
+    wanted = words(tokenizer, "语言模型很好")
+    assert words(tokenizer, f"{text}\n语言模型很好")[-len(wanted) :] == wanted
+
+
+def test_ten_thousand_characters(tokenizer: Tokenizer) -> None:
+    text = "语言模型" * 2_500
+    pieces: Pieces = tokenizer.encode(text)
+    assert word_starts(pieces, SEGMENTER.cut(text), text).sum() == 5_000
+
+
+def test_segmenters_by_name() -> None:
+    assert load_segmenter("rjieba").name.startswith("rjieba 0.")
+    with pytest.raises(RecipeError, match="unknown segmenter 'rjeba'"):
+        load_segmenter("rjeba")

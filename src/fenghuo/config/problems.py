@@ -151,14 +151,14 @@ def _tags(part: type[Recipe]) -> set[Any]:
 def _path_in_values(error: ErrorDetails, values: Any) -> list[str | int]:
     """pydantic's location without the names of union members, which are no keys of the recipe."""
     path: list[str | int] = []
-    steps = list(error["loc"])
-    for position, step in enumerate(steps):
-        last = position == len(steps) - 1
-        if (isinstance(values, dict) and step in values) or (
-            isinstance(step, int) and isinstance(values, list) and step < len(values)
-        ):
+    last = len(error["loc"]) - 1
+    for position, step in enumerate(error["loc"]):
+        is_key = (
+            step in values if isinstance(values, dict) else isinstance(values, list) and isinstance(step, int)
+        )
+        if is_key:
             values = values[step]
-        elif not (last and error["type"] in ("missing", "extra_forbidden")):
+        elif position < last or error["type"] not in ("missing", "extra_forbidden"):
             continue
         path.append(step)
     return path

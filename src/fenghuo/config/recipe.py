@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -20,9 +20,12 @@ class Recipe(BaseModel):
     """Values that decide one run, or a part of them: frozen, and closed to keys it does not know.
 
     The docstring under a field is its help text, on the command line, in the template and in the docs alike.
-    A part's defaults belong on the part's class: a recipe that names one key of a part takes the others
-    from there.
+    Where a recipe gives a part some of its keys, the others come from that field's default
+    (`batch: BatchRecipe = BatchRecipe(rows=32)`), so the template tells the truth.
     """
+
+    exactly_one: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Groups of keys of which one is given and the others are null; giving one undoes another's default."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -35,19 +38,46 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _true_is_no_number(cls, values: Any) -> Any:
-        # Python counts true as 1, so `steps: true` would train for one step. As text it is refused.
+    def _complete(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {
-            name: str(value).lower() if isinstance(value, bool) and cls._is_number(name) else value
-            for name, value in values.items()
-        }
+        return {name: cls._complete_one(name, value) for name, value in values.items()}
 
     @classmethod
-    def _is_number(cls, name: str) -> bool:
-        kinds = members(cls.model_fields[name].annotation) if name in cls.model_fields else []
-        return bool not in kinds and (int in kinds or float in kinds)
+    def _complete_one(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        if field is None:
+            return value
+        kinds = members(field.annotation)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            # Python counts true as 1, so `steps: true` would train for one step. As text it is refused.
+            return str(value).lower()
+        default = _default(field)
+        if (
+            isinstance(value, dict)
+            and isinstance(default, Recipe)
+            and parts_of(field.annotation) == [type(default)]
+        ):
+            return default._with(value)
+        return value
+
+    def _with(self, given: dict[str, Any]) -> dict[str, Any]:
+        """`given`, and this part's own values for the keys it does not give."""
+        named = {name for name, value in given.items() if value is not None}
+        undone = {name for group in self.exactly_one if named & {*group} for name in group}
+        merged = {name: getattr(self, name) for name in self.model_fields_set - undone} | given
+        for name, value in given.items():
+            own = getattr(self, name, None)
+            if isinstance(own, Recipe) and isinstance(value, dict):
+                merged[name] = own._with(value)
+        return merged
+
+    @model_validator(mode="after")
+    def _one_of_each_group(self) -> Self:
+        for group in self.exactly_one:
+            if sum(getattr(self, name) is not None for name in group) != 1:
+                raise ValueError(f"give exactly one of {' and '.join(repr(name) for name in group)}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,8 @@ def _about(key: RecipeKey) -> str:
         for argument in get_args(kind)
         for part in parts_of(argument)
     ]
+    groups = [group for part in parts_of(key.annotation) if key.section for group in part.exactly_one]
+    items += "".join(f" Give exactly one of {', '.join(group)}." for group in groups)
     each = f"Each one of {{ {' | '.join(tags)} }}" if tags else ""
     return f"{key.help} {each or items}".strip()
 

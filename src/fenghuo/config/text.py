@@ -61,6 +61,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Only this style escapes what YAML would fold as a line end (NEL, U+2028) and lone surrogates.
+    plain = all(one.isprintable() or one in "\n\t" for one in text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node))
 
@@ -106,9 +115,9 @@ def dump_yaml(values: Any) -> str:
 
 
 def _read_text(path: Path) -> str:
-    if path.is_dir():
-        raise RecipeError(f"{path}: a recipe is a YAML file; given: a folder{_files_within(path)}")
     try:
+        if path.is_dir():
+            raise RecipeError(f"{path}: a recipe is a YAML file; given: a folder{_files_within(path)}")
         size_bytes = path.stat().st_size
         if size_bytes > LARGEST_BYTES:
             raise RecipeError(

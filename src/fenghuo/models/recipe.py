@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from fenghuo.config import Recipe
 
 class ModelRecipe(Recipe):
     """A preset with fresh weights, or a folder whose weights to go on from. One word stands for either."""
+
+    exactly_one: ClassVar = (("preset", "folder"),)
 
     preset: str | None = None
     """Name of a shape, such as nezha-base; weights are drawn from the seed."""
@@ -28,9 +30,3 @@ class ModelRecipe(Recipe):
         if isinstance(given, str | Path):
             return {"folder": given} if Path(given).exists() or "/" in str(given) else {"preset": str(given)}
         return given
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if (self.preset is None) == (self.folder is None):
-            raise ValueError("give exactly one of 'preset' and 'folder'")
-        return self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fenghuo.config import Recipe
 
@@ -42,6 +42,8 @@ class ScheduleRecipe(Recipe):
 class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
+    exactly_one: ClassVar = (("steps", "epochs"),)
+
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs`."""
     epochs: float | None = Field(default=None, gt=0)
@@ -60,12 +62,6 @@ class TrainRecipe(Recipe):
     """Steps between two evaluations; absent: at the end of each epoch."""
     patience: int | None = Field(default=None, gt=0)
     """Stop after so many evaluations without a better score; absent: never."""
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of 'steps' and 'epochs'")
-        return self
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

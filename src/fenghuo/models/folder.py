@@ -1,0 +1,202 @@
+"""Model folders in the Hugging Face layout: config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as write_safetensors
+
+from fenghuo.errors import ModelError
+from fenghuo.models.build import build as build
+from fenghuo.models.build import find_family
+from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config
+from fenghuo.models.configs import read_config as read_config
+from fenghuo.models.weights import SAFETENSORS, Weights, read_weights
+from fenghuo.net.config import HeadsConfig
+from fenghuo.net.model import Model, empty_model
+from fenghuo.rundir import write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What became of each name in a folder."""
+
+    folder: Path
+    family: str
+    loaded: tuple[str, ...]
+    """Our names."""
+    fresh: tuple[str, ...] = ()
+    """Our names that the folder did not fill."""
+    dropped: tuple[str, ...] = ()
+    """Tensors in the file that hold no weight."""
+    unexpected: tuple[str, ...] = ()
+    """Tensors in the file that nothing here uses."""
+    ignored_config: tuple[str, ...] = ()
+    """Keys of config.json that change nothing here."""
+
+
+def load_model(folder: str | Path) -> Model:
+    """Load a model folder; no tokenizer is needed.
+
+    Returns:
+        The model in evaluation mode, in float32, with the heads whose weights the folder holds.
+
+    Raises:
+        ModelError: a missing, damaged or unsafe file, an unknown family, a missing tensor or a wrong shape.
+    """
+    return load_with_report(folder)[0]
+
+
+def load_with_report(folder: str | Path) -> tuple[Model, LoadReport]:
+    """`load_model`, and what became of each name in the folder."""
+    folder = Path(folder)
+    values = read_config(folder)
+    family = family_of(values, folder)
+    config, ignored = read_encoder_config(values, family, folder)
+    weights = read_weights(folder, family)
+    heads = _heads(values, weights)
+    model = empty_model(config, heads, family=family.name)
+    wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
+    missing = sorted(wanted.keys() - weights.tensors.keys())
+    if missing:
+        raise ModelError(
+            f"{weights.path}: {len(missing)} tensors are missing: {_some(missing, family.theirs)}"
+        )
+    surplus = sorted(weights.tensors.keys() - wanted.keys())
+    if encoder := [name for name in surplus if name.startswith("encoder.")]:
+        raise ModelError(
+            f"{weights.path}: has tensors that config.json has no place for: {_some(encoder, family.theirs)}"
+        )
+    _check_shapes(weights, wanted, family.theirs)
+    state = {name: weights.tensors[name].to(torch.float32) for name in wanted}
+    model.load_state_dict({name: x.clone() for name, x in state.items()}, assign=True)
+    model.extra = {key: values[key] for key in ignored if key in _KEPT}
+    report = LoadReport(
+        folder=folder,
+        family=family.name,
+        loaded=tuple(sorted(wanted)),
+        dropped=weights.dropped,
+        unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
+        ignored_config=tuple(key for key in ignored if key not in _READ),
+    )
+    return model.eval(), report
+
+
+# Keys of config.json that say what the outputs mean: a model keeps them from load to save.
+_KEPT = ("fenghuo", "id2label", "label2id", "problem_type", "pad_token_id")
+_READ = ("model_type", "architectures", "classifier_dropout", "num_labels", *_KEPT)
+
+
+def _some(names: list[str], theirs: Any) -> str:
+    shown = ", ".join(str(theirs(name) or name) for name in names[:3])
+    return shown + (", …" if len(names) > 3 else "")
+
+
+def _check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]], theirs: Any) -> None:
+    for name, shape in wanted.items():
+        found = tuple(weights.tensors[name].shape)
+        if found != shape:
+            raise ModelError(f"{weights.path}: {theirs(name)} is {found}; config.json wants {shape}")
+
+
+def _heads(values: Mapping[str, Any], weights: Weights) -> HeadsConfig:
+    """The heads whose weights are there; a head that is there in part is missed later, by name."""
+    there = {name.split(".", 1)[0] for name in weights.tensors}
+    task = None
+    if "head" in there:
+        named = " ".join(values.get("architectures") or [])
+        kinds = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
+        task = next((kind for ending, kind in kinds.items() if ending in named), None)
+        if task is None:
+            raise ModelError(
+                f"{weights.path}: has a classifier, but `architectures` in config.json says neither "
+                + " nor ".join(kinds)
+            )
+    outputs = weights.tensors["head.out.weight"].shape[0] if "head.out.weight" in weights.tensors else 0
+    pooler = "pooler" in there or "pair" in there or task == "classify"
+    dropout = values.get("classifier_dropout")
+    return HeadsConfig(
+        pooler=pooler,
+        mlm=any(name.startswith("mlm.") for name in weights.tensors),
+        pair="pair" in there,
+        task=task,  # type: ignore[arg-type]
+        outputs=outputs if task else 0,
+        dropout=dropout if task and isinstance(dropout, int | float) else None,
+    )
+
+
+def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) -> LoadReport:
+    """Fill a model from a folder that may have other heads; what does not fit stays as it is.
+
+    Args:
+        model: keeps its device, its type and its mode.
+        folder: a model folder of any family with the same computation.
+        strict_encoder: an encoder tensor that is missing, left over or of another shape is an error.
+
+    Raises:
+        ModelError: as `load_model`; an encoder that computes something else.
+    """
+    folder = Path(folder)
+    values = read_config(folder)
+    family = family_of(values, folder)
+    config, ignored = read_encoder_config(values, family, folder)
+    for name in ("heads", "position", "relative_clip", "activation", "norm_eps"):
+        theirs, mine = getattr(config, name), getattr(model.config, name)
+        if theirs != mine:
+            raise ModelError(f"{folder}: its encoder has {name} {theirs}, the model {mine}")
+    weights = read_weights(folder, family)
+    parameters = dict(model.named_parameters())
+    fits = {n for n, p in parameters.items() if n in weights.tensors and p.shape == weights.tensors[n].shape}
+    fresh = sorted(parameters.keys() - fits)
+    surplus = sorted(weights.tensors.keys() - fits)
+    if strict_encoder:
+        wrong = [name for name in dict.fromkeys(fresh + surplus) if name.startswith("encoder.")]
+        if wrong:
+            raise ModelError(
+                f"{weights.path}: encoder tensors are missing, left over or of another shape: "
+                + _some(wrong, family.theirs)
+            )
+    with torch.no_grad():
+        for name in sorted(fits):
+            parameters[name].copy_(weights.tensors[name])
+    return LoadReport(
+        folder=folder,
+        family=family.name,
+        loaded=tuple(sorted(fits)),
+        fresh=tuple(fresh),
+        dropped=weights.dropped,
+        unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
+        ignored_config=tuple(key for key in ignored if key not in _READ),
+    )
+
+
+def save_model(
+    model: Model, folder: str | Path, *, family: str | None = None, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write config.json and model.safetensors, each atomically; other files of the folder stay.
+
+    Args:
+        family: by default the one the model was built or loaded as.
+        extra: `labels`, the outputs' names in order; every other key goes into config.json as it is. By
+            default what the folder it was loaded from said.
+
+    Raises:
+        ModelError: no family, or one whose files cannot hold this model.
+        DiskError: the disk is full, read-only or gone.
+    """
+    folder = Path(folder)
+    card = find_family(family or model.family)
+    values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        if (theirs := card.theirs(name)) is None:
+            raise ModelError(f"a {card.name} folder has no name for {name}")
+        tensors[theirs] = parameter.detach().to("cpu").contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / SAFETENSORS, write_safetensors(tensors, metadata={"format": "pt"}))
+    write_atomic(folder / CONFIG, json.dumps(values, ensure_ascii=False, indent=2) + "\n")

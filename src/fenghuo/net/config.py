@@ -1,0 +1,85 @@
+"""The values that decide a network's shape, apart from the modules, so that reading them needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Position = Literal["learned", "nezha", "none"]
+Activation = Literal["gelu", "gelu_new", "relu"]
+TaskHead = Literal["classify", "tag"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """Everything that decides an encoder's shape; nothing that decides how it is trained.
+
+    One class serves every family in `models/`: a family differs by values, never by subclass.
+    The three fields whose default is 0 are worked out from the others, so that readers see numbers.
+    """
+
+    vocab: int
+    layers: int = 12
+    heads: int = 12
+    width: int = 768  # D, of the residual stream
+    embed_width: int = 0  # E < D is ALBERT's factorized embedding (arXiv 1909.11942); 0 means D
+    inner_width: int = 0  # of the feed-forward part; 0 means 4 D
+    layer_groups: int = 0  # distinct sets of weights; 1 = ALBERT: all layers share one; 0 means `layers`
+    position: Position = "learned"
+    relative_clip: int = 64  # R of NEZHA, in pieces: keys further off than this look alike
+    segments: int = 2
+    tasks: int = 0  # > 0 adds ERNIE 2.0's task embedding (arXiv 1907.12412)
+    languages: int = 0  # > 0 adds XLM's language embedding (arXiv 1901.07291)
+    max_length: int = 512  # pieces; a limit for learned positions only
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: Activation = "gelu"  # gelu: by the error function; gelu_new: by tanh, as TF1 code has it
+    norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        derived = {"embed_width": self.width, "inner_width": 4 * self.width, "layer_groups": self.layers}
+        for name, value in derived.items():
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, value)
+        for name in ("vocab", "layers", "heads", "width", "embed_width", "inner_width", "layer_groups",
+                     "relative_clip", "max_length"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("segments", "tasks", "languages"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.layers % self.layer_groups:
+            raise ValueError(f"layers {self.layers} is not a multiple of layer_groups {self.layer_groups}")
+        if self.position == "nezha" and self.head_width % 2:
+            raise ValueError(f"NEZHA's sines and cosines need an even head width, not {self.head_width}")
+
+    @property
+    def head_width(self) -> int:
+        """N, of one attention head."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadsConfig:
+    """Which heads stand on the encoder. Absent heads have no weights."""
+
+    pooler: bool = True
+    mlm: bool = False
+    pair: bool = False  # NSP or SOP: two logits a sequence
+    task: TaskHead | None = None
+    outputs: int = 0  # classes or tags of the task head
+    dropout: float | None = None  # before the task head's last layer; None: the encoder's
+
+    def __post_init__(self) -> None:
+        if self.task is not None and self.outputs < 1:
+            raise ValueError(f"a {self.task} head needs outputs >= 1, not {self.outputs}")
+        if self.task is None and self.outputs:
+            raise ValueError("outputs without a task head")
+        if not self.pooler and (self.pair or self.task == "classify"):
+            raise ValueError("a pair head and a classify head both read the pooler, which is absent")

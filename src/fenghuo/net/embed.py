@@ -1,0 +1,70 @@
+"""Pieces → vectors."""
+
+# Shapes: T flat pieces (or B, L of a padded batch), E embedding width, D width.
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fenghuo.net.config import EncoderConfig
+
+
+class Embedding(nn.Module):
+    """Sum of word, segment, position, task and language vectors, normalized (BERT, arXiv 1810.04805, §3).
+
+    A table whose size is 0 is absent. Where E < D, a linear layer widens the normalized sum (ALBERT).
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width = config.embed_width
+        sizes = {
+            "words": config.vocab,
+            "positions": config.max_length if config.position == "learned" else 0,
+            "segments": config.segments,
+            "tasks": config.tasks,
+            "languages": config.languages,
+        }
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in sizes.items() if size})
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.Linear(width, config.width) if width < config.width else None
+
+    @property
+    def words(self) -> nn.Embedding:
+        """The word table, (V, E)."""
+        table = self.tables["words"]
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    def forward(self, ids: dict[str, Tensor | None]) -> Tensor:
+        """Ids of each table, all of one shape (T,) or (B, L) → (…, D); absent ids are zeros.
+
+        Raises:
+            ValueError: an id outside its table, or ids for a table the model has not.
+        """
+        total = None
+        for name, index in ids.items():
+            if index is not None and name not in self.tables and name != "positions":
+                raise ValueError(f"this model has no table of {name}")
+        for name, table in self.tables.items():
+            assert isinstance(table, nn.Embedding)
+            index = ids.get(name)
+            if index is None:
+                part = table.weight[0]
+            else:
+                _check_range(name, index, table.weight.shape[0])
+                part = table(index)
+            total = part if total is None else total + part
+        out: Tensor = self.dropout(self.norm(total))
+        return out if self.project is None else self.project(out)
+
+
+def _check_range(name: str, index: Tensor, size: int) -> None:
+    # On a GPU the comparison would wait for the device; there the kernel itself asserts.
+    if torch.compiler.is_compiling() or index.device.type != "cpu" or not index.numel():
+        return
+    low, high = (int(x) for x in torch.aminmax(index))
+    if low < 0 or high >= size:
+        what = "a sequence is too long for the learned positions" if name == "positions" else f"{name} ids"
+        raise ValueError(f"{what}: ids run from {low} to {high}, the table has {size} rows")

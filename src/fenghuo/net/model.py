@@ -1,0 +1,225 @@
+"""An encoder and its heads: packed for training and distillation, padded for everybody else."""
+
+# Shapes: S sequences, T flat pieces, D width, B rows, L columns of a padded batch, V pieces, C outputs.
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fenghuo.net.config import HeadsConfig as HeadsConfig
+from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
+from fenghuo.net.heads import ClassifyHead, MlmHead, PairHead, Pooler, TagHead
+from fenghuo.net.hear import PaddedHear
+from fenghuo.net.packing import Packing, unpack
+from fenghuo.net.padded import PaddedBatch
+
+Where = Packing | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a padded call returns."""
+
+    last_hidden_state: Tensor
+    """(B, L, D); unspecified where the mask is 0."""
+    pooler_output: Tensor | None = None
+    """(B, D), of each row's first piece that is not masked."""
+    logits: Tensor | None = None
+    """The model's own head: (B, C) classes, (B, L, C) tags, or (B, L, V) of an MLM head."""
+    pair_logits: Tensor | None = None
+    """(B, 2) of a NSP or SOP head."""
+
+
+class Model(nn.Module):
+    """An encoder with the heads that `heads` names.
+
+    `family` is the card in `models/` that names its tensors in files, `extra` what a folder's config.json
+    says beyond shapes (labels, task): neither changes a number.
+    """
+
+    def __init__(self, config: EncoderConfig, heads: HeadsConfig, *, family: str = "") -> None:
+        super().__init__()
+        self.config, self.heads_config, self.family = config, heads, family
+        self.extra: dict[str, Any] = {}
+        self.encoder = Encoder(config)
+        self.mlm = MlmHead(config, self.encoder.embed.words) if heads.mlm else None
+        self.pooler = Pooler(config) if heads.pooler else None
+        self.pair = PairHead(config) if heads.pair else None
+        dropout = config.dropout if heads.dropout is None else heads.dropout
+        kinds = {"classify": ClassifyHead, "tag": TagHead}
+        self.head = kinds[heads.task](config, heads.outputs, dropout) if heads.task else None
+
+    def encode(
+        self, batch: Mapping[str, Tensor], *, states: bool = False, scores: Collection[int] = ()
+    ) -> Encoded:
+        """Encode a flat batch: `pieces` (T,), `lengths` (S,) and, where they matter, `segments`, `positions`,
+        `tasks`, `languages` (T,) and `allowed` (P,). See `Encoder.forward`."""
+        encoded: Encoded = self.encoder(
+            batch["pieces"],
+            Packing.of(batch["lengths"], batch["pieces"].device),
+            segments_T=batch.get("segments"),
+            positions_T=batch.get("positions"),
+            tasks_T=batch.get("tasks"),
+            languages_T=batch.get("languages"),
+            allowed=batch.get("allowed"),
+            states=states,
+            scores=scores,
+        )
+        return encoded
+
+    def pooled(self, encoded: Encoded, where: Where | None = None) -> Tensor:
+        """(S, D) of the pooler. `where` is not needed: `encoded` knows its packing."""
+        if self.pooler is None:
+            raise ValueError("this model has no pooler")
+        first_SD: Tensor = self.pooler(_first(encoded))
+        return first_SD
+
+    def task_logits(self, batch: Mapping[str, Tensor], encoded: Encoded | None = None) -> Tensor:
+        """(S, C) classes or (T, C) tags; encodes the batch unless that is done already."""
+        encoded = self.encode(batch) if encoded is None else encoded
+        if self.head is None:
+            raise ValueError("this model has no task head")
+        hidden = self.pooled(encoded) if self.heads_config.task == "classify" else encoded.last_TD
+        logits: Tensor = self.head(hidden)
+        return logits
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        task_type_ids: Tensor | None = None,
+        langs: Tensor | None = None,
+    ) -> Output:
+        """A padded batch, called as transformers calls its models; inside, only real pieces are computed.
+
+        Args:
+            input_ids: (B, L) piece ids.
+            attention_mask: (B, L), 0 hides a piece, wherever it stands; or (B, L, L), [b, i, j] says whether
+                piece i may hear piece j. By default nothing is hidden.
+            token_type_ids, task_type_ids, langs: (B, L) ids; zeros where not given.
+            position_ids: (B, L) or (1, L) places; by default the column. Learned positions look them up,
+                NEZHA's distances are their differences.
+
+        Raises:
+            ValueError: shapes that do not fit, ids out of range, a row too long for learned positions.
+        """
+        ids = {
+            "segments": token_type_ids,
+            "positions": position_ids,
+            "tasks": task_type_ids,
+            "languages": langs,
+        }
+        batch = PaddedBatch.of(input_ids, attention_mask, ids)
+        if torch.compiler.is_exporting():
+            return self._forward_padded(batch)
+        rows, columns = input_ids.shape
+        packed = batch.pack()
+        encoded: Encoded = self.encoder(
+            packed.words_T,
+            packed.packing,
+            segments_T=packed.ids["segments"],
+            positions_T=packed.ids["positions"],
+            tasks_T=packed.ids["tasks"],
+            languages_T=packed.ids["languages"],
+            allowed=packed.allowed_P,
+        )
+        pooled = None if self.pooler is None else self.pooler(_first(encoded))
+        logits_T = self._piece_logits(encoded.last_TD)
+        return Output(
+            last_hidden_state=unpack(encoded.last_TD, packed.kept_T, rows, columns),
+            pooler_output=pooled,
+            logits=self._sequence_logits(pooled)
+            if logits_T is None
+            else unpack(logits_T, packed.kept_T, rows, columns),
+            pair_logits=None if self.pair is None else self.pair(pooled),
+        )
+
+    def forward_padded(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Output:
+        """The same numbers as `forward` without packing, in operations that torch.onnx and torch.export know.
+
+        Masked pieces are computed too. Distances are between columns, and the pooler reads column 0: pad on
+        the right. It knows no dropout on the attention's weights: export in evaluation mode.
+        """
+        ids = {"segments": token_type_ids, "positions": position_ids}
+        return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids))
+
+    def _forward_padded(self, batch: PaddedBatch) -> Output:
+        length = batch.words_BL.shape[1]
+        hear = PaddedHear(self.config, batch.allowed, length, self.encoder.distances)
+        ids = {"words": batch.words_BL, **batch.ids}
+        if ids["positions"] is None:
+            ids["positions"] = torch.arange(length, device=batch.allowed.device)[None]
+        last_BLD = self.encoder.run(ids, hear)
+        pooled = None if self.pooler is None else self.pooler(last_BLD[:, 0])
+        logits = self._piece_logits(last_BLD)
+        return Output(
+            last_hidden_state=last_BLD,
+            pooler_output=pooled,
+            logits=self._sequence_logits(pooled) if logits is None else logits,
+            pair_logits=None if self.pair is None else self.pair(pooled),
+        )
+
+    def _piece_logits(self, hidden: Tensor) -> Tensor | None:
+        if self.head is not None:
+            return self.head(hidden) if self.heads_config.task == "tag" else None
+        return None if self.mlm is None else self.mlm(hidden)
+
+    def _sequence_logits(self, pooled_SD: Tensor | None) -> Tensor | None:
+        return None if self.head is None else self.head(pooled_SD)
+
+
+def _first(encoded: Encoded) -> Tensor:
+    """(S, D), each sequence's first piece; zeros for a sequence without pieces."""
+    packing = encoded.packing
+    if 0 not in packing.sizes:
+        return encoded.last_TD.index_select(0, packing.starts)
+    padded = torch.cat([encoded.last_TD, encoded.last_TD.new_zeros(1, encoded.last_TD.shape[1])])
+    return padded.index_select(0, packing.starts.masked_fill(packing.lengths == 0, packing.total))
+
+
+def initial_weights(model: nn.Module, *, std: float, seed: int) -> dict[str, Tensor]:
+    """BERT's start for each of a model's weights: normal, cut at two deviations; biases 0; norms 1 and 0.
+
+    Source: `truncated_normal_initializer` in google-research/bert and NEZHA-TensorFlow.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    norms = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    weights = {}
+    for name, parameter in model.named_parameters():
+        weight = torch.zeros(parameter.shape)
+        if name in norms:
+            weight.fill_(1.0)
+        elif not name.endswith("bias"):
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        weights[name] = weight
+    return weights
+
+
+def empty_model(config: EncoderConfig, heads: HeadsConfig, *, family: str = "") -> Model:
+    """A model whose weights are still to come (`load_state_dict(…, assign=True)`).
+
+    It spends neither time nor memory on weights that are about to be replaced, and a weight that is forgotten
+    is an error, not a random layer.
+    """
+    with torch.device("meta"):
+        return Model(config, heads, family=family)
+
+
+def build_model(config: EncoderConfig, heads: HeadsConfig, *, seed: int, family: str = "") -> Model:
+    """A fresh model; the same seed gives the same bits."""
+    model = empty_model(config, heads, family=family)
+    model.load_state_dict(initial_weights(model, std=config.initializer_range, seed=seed), assign=True)
+    return model

@@ -1,0 +1,1 @@
+"""Run folders → the ledger, and a page with its pictures."""

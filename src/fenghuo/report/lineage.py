@@ -1,0 +1,159 @@
+"""Finished runs, and which one each came from.
+
+A run's `environment.json` names its inputs. A student's teacher stands there as `teacher`; a quantized or
+pruned model names what it was made from as `model` (or `student`). Going up while the figures stay comparable
+(same task, same metric, same evaluated file) leads to the teacher that a whole line is measured against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fenghuo.errors import RunError
+from fenghuo.rundir import RunDir, sha256_of
+
+ROLES_UP = ("teacher", "model", "student")
+"""Inputs that a line goes up by, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run, as its files have it."""
+
+    path: Path
+    result: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        """Read a run folder, or the one that a `model` folder belongs to.
+
+        Raises:
+            RunError: not a run folder, or an unfinished one.
+        """
+        folder = path.parent if path.name == "model" and not (path / "result.json").exists() else path
+        return cls(folder, RunDir.read_result(folder), RunDir.read_environment(folder))
+
+    @cached_property
+    def recipe(self) -> Mapping[str, Any]:
+        """The resolved recipe."""
+        return RunDir.read_recipe_yaml(self.path)
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def inputs(self) -> list[Mapping[str, Any]]:
+        found = self.environment.get("inputs", [])
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    def text(self, name: str) -> str | None:
+        """A figure of `result.json` that is a text."""
+        value = self.result.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(self, name: str) -> float | None:
+        """A figure of `result.json` that is a number."""
+        value = self.result.get(name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    @property
+    def answers(self) -> bool:
+        """Whether the run's model answers a task that was evaluated on a file."""
+        return self.text("examples_file") is not None and (self.model / "config.json").is_file()
+
+    def comparable(self, other: Run) -> bool:
+        """Whether the main figures of both mean the same thing."""
+        if not (self.answers and other.answers):
+            return False
+        if any(self.text(name) != other.text(name) for name in ("task", "metric")):
+            return False
+        ours, theirs = self._examples_sha256(), other._examples_sha256()
+        if ours is None or theirs is None:
+            return self.text("examples_file") == other.text("examples_file")
+        return ours == theirs
+
+    def _examples_sha256(self) -> str | None:
+        for given in self.inputs:
+            if given.get("role") == "data" and given.get("path") == self.text("examples_file"):
+                digest = given.get("sha256")
+                return digest if isinstance(digest, str) else None
+        return None
+
+
+class Lineage:
+    """Finds the run that another run's input was, on disk or among those at hand."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._known = {run.path.resolve(): run for run in runs}
+        self._by_digest: dict[str, Run] | None = None
+
+    def teacher(self, run: Run) -> Run | None:
+        """The run that `run` is measured against, the top of its line; None where it is the top itself."""
+        above = self._above(run)
+        seen = {run.path.resolve()}
+        while above is not None and above.path.resolve() not in seen:
+            seen.add(above.path.resolve())
+            higher = self._above(above)
+            if higher is None:
+                return above
+            above = higher
+        return above
+
+    def lost(self, run: Run) -> list[str]:
+        """Teachers that `run` names and nobody can find."""
+        return [
+            str(given.get("path"))
+            for given in run.inputs
+            if given.get("role") == "teacher" and self._find(given) is None
+        ]
+
+    def _above(self, run: Run) -> Run | None:
+        # Whoever fine-tunes a fine-tuned model further makes nothing smaller: no line goes through that.
+        roles = ROLES_UP[:1] if run.text("role") == "finetuned" else ROLES_UP
+        for role in roles:
+            for given in run.inputs:
+                found = self._find(given) if given.get("role") == role else None
+                if found is not None and run.comparable(found):
+                    return found
+        return None
+
+    def _find(self, given: Mapping[str, Any]) -> Run | None:
+        """By path; and where a folder was moved, by its fingerprint among the runs at hand."""
+        path = Path(str(given.get("path", "")))
+        if path.exists():
+            folder = path.parent if path.name == "model" and not (path / "result.json").exists() else path
+            if folder.resolve() not in self._known:
+                try:
+                    self._known[folder.resolve()] = Run.read(folder)
+                except RunError:  # a model folder from elsewhere has no figures
+                    return None
+            return self._known[folder.resolve()]
+        return self._digests().get(str(given.get("sha256")))
+
+    def _digests(self) -> dict[str, Run]:
+        if self._by_digest is None:  # reads every byte of every run: only where a path leads nowhere
+            self._by_digest = {}
+            for run in list(self._known.values()):
+                for folder in (run.path, run.model):
+                    if folder.is_dir():
+                        self._by_digest.setdefault(sha256_of(folder), run)
+        return self._by_digest
+
+
+def read_runs(paths: Iterable[Path]) -> list[Run]:
+    """Read finished runs, in the order given and each once.
+
+    Raises:
+        RunError: a path that is not a finished run.
+    """
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        run = Run.read(path)
+        runs.setdefault(run.path.resolve(), run)
+    return list(runs.values())

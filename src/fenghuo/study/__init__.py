@@ -1,0 +1,1 @@
+"""Many runs → what is luck, and what is not."""

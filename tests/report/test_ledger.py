@@ -1,0 +1,212 @@
+"""The ledger over run folders: drops along a line, the gate, and the clock."""
+
+import json
+import shutil
+from dataclasses import fields
+
+import pytest
+
+from fenghuo.errors import GateError, RunError
+from fenghuo.report import speed
+from fenghuo.report.ledger import Row, gate, ledger, render, to_json
+
+
+@pytest.fixture
+def stopwatch(monkeypatch):
+    """A clock that a fake predictor moves: teachers take 8 ms a text, students 2, int8 1."""
+    now = {"s": 0.0, "calls": 0}
+    took_s = {"teacher": 0.008, "student": 0.002, "quantized": 0.001, "baseline": 0.002}
+
+    class Predict:
+        def __init__(self, folder, threads):
+            self.backend = "int8" if (folder / "onnx" / "model_quantized.onnx").exists() else "torch"
+            self._s = took_s[folder.parent.name]
+
+        def __call__(self, texts):
+            now["s"] += self._s * len(texts)
+            now["calls"] += 1
+
+    monkeypatch.setattr(speed, "load_predictor", lambda folder, threads: Predict(folder, threads))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now["s"])
+    return now
+
+
+def by_run(rows):
+    return {row.run.rsplit("/", 1)[-1]: row for row in rows}
+
+
+def test_drops_follow_the_line_up_to_its_teacher(runs):
+    rows = by_run(ledger(runs.line(), measure=False))
+    assert {name: row.drop for name, row in rows.items()} == {
+        "pretrained": None,
+        "teacher": 0.0,
+        "general": None,
+        "student": 1.0,
+        "quantized": 1.25,
+        "baseline": None,
+    }
+    assert {name: row.role for name, row in rows.items()} == {
+        "pretrained": "pretrained",
+        "teacher": "teacher",
+        "general": "pretrained",
+        "student": "student",
+        "quantized": "quantized",
+        "baseline": "finetuned",
+    }
+    assert (rows["quantized"].bytes, rows["student"].bytes) == (300, 1000)
+    assert rows["quantized"].model == "nezha 4x64 int8"
+    assert rows["teacher"].model == "nezha 4x256"
+    assert rows["pretrained"].metric == "heldout_mlm_accuracy"
+
+
+def test_the_teacher_need_not_be_listed(runs):
+    line = runs.line()
+    rows = by_run(ledger([line[4]], measure=False))
+    assert rows["quantized"].drop == 1.25
+
+
+def test_a_moved_teacher_is_known_by_its_bytes(runs, tmp_path):
+    line = runs.line()
+    moved = shutil.move(line[1], tmp_path / "elsewhere")
+    rows = by_run(ledger([line[3], moved], measure=False))
+    assert rows["student"].drop == 1.0
+    assert rows["elsewhere"].role == "teacher"
+
+
+def test_a_teacher_asked_about_other_texts_is_no_measure(runs):
+    data, other = runs.data(), runs.data("other.tsv", rows=30)
+    teacher = runs.answering("teacher", role="finetuned", value=0.92, data=data)
+    student = runs.answering("student", role="student", value=0.91, data=other, inputs=[("teacher", teacher)])
+    assert by_run(ledger([teacher, student], measure=False))["student"].drop is None
+    with pytest.raises(RunError, match="another file"):
+        ledger([teacher, student], measure=False, need_teachers=True)
+
+
+def test_a_line_that_bites_its_tail_ends(runs):
+    data = runs.data()
+    first, second = runs.folder / "first", runs.folder / "second"
+    runs.answering("first", role="student", value=0.9, data=data, inputs=[("teacher", second)])
+    runs.answering("second", role="student", value=0.8, data=data, inputs=[("teacher", first)])
+    assert len(ledger([first, second], measure=False)) == 2
+
+
+def test_the_gate_names_what_lost_too_much(runs):
+    rows = ledger(runs.line(), measure=False)
+    gate(rows, 1.25)
+    with pytest.raises(GateError, match=r"quantized.*drop 1\.25 points") as caught:
+        gate(rows, 1.0)
+    assert caught.value.exit_code == 3
+    assert "student (" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_the_gate_fails_where_a_figure_is_no_number(runs, value):
+    data = runs.data()
+    teacher = runs.answering("teacher", role="finetuned", value=0.92, data=data)
+    student = runs.answering("student", role="student", value=value, data=data, inputs=[("teacher", teacher)])
+    with pytest.raises(GateError):
+        gate(ledger([teacher, student], measure=False), 5.0)
+
+
+def test_a_gate_without_anything_to_compare_is_refused(runs):
+    line = runs.line()
+    with pytest.raises(RunError, match="would mean nothing"):
+        ledger([line[0], line[5]], measure=False, need_teachers=True)
+    shutil.rmtree(line[1])
+    with pytest.raises(RunError, match=r"its teacher .*teacher is not there"):
+        ledger([line[3]], measure=False, need_teachers=True)
+
+
+def test_runs_that_are_not_finished_and_runs_without_a_metric(runs, capsys):
+    line = runs.line()
+    corpus = runs.make("corpus", result={"role": "corpus", "documents": 3}, model=False)
+    assert len(ledger([corpus, *line], measure=False)) == len(line)
+    assert "corpus: left out" in capsys.readouterr().err
+    with pytest.raises(RunError, match="has a metric"):
+        ledger([corpus], measure=False)
+    (corpus / "result.json").unlink()
+    with pytest.raises(RunError, match="unfinished"):
+        ledger([corpus], measure=False)
+
+
+def test_the_clock_and_what_it_keeps(runs, stopwatch):
+    line = runs.line()
+    rows = by_run(ledger(line, threads=2))
+    assert rows["teacher"].p50_ms == rows["teacher"].p95_ms == pytest.approx(8.0)
+    assert rows["student"].texts_per_s == pytest.approx(500.0)
+    assert {name: row.speedup for name, row in rows.items()} == {
+        "pretrained": None,
+        "teacher": 1.0,
+        "general": None,
+        "student": 4.0,
+        "quantized": 8.0,
+        "baseline": None,
+    }
+    assert rows["pretrained"].p50_ms is None
+
+    calls = stopwatch["calls"]
+    assert by_run(ledger(line, threads=2)) == rows
+    assert stopwatch["calls"] == calls
+    ledger(line, threads=1)  # another question
+    assert stopwatch["calls"] > calls
+    calls = stopwatch["calls"]
+    (line[3] / "model" / "model.safetensors").write_bytes(b"other weights")
+    ledger(line, threads=2)
+    assert calls < stopwatch["calls"] < calls + 2 * (speed.CALLS + speed.WARM_UP_CALLS + speed.PASSES)
+
+
+def test_measuring_leaves_the_fingerprint_of_a_run_alone(runs, stopwatch):
+    line = runs.line()
+    before = speed.sha256_of(line[1])
+    ledger(line, threads=2)
+    assert (line[1] / speed.CACHE).exists()
+    assert speed.sha256_of(line[1]) == before
+
+
+def test_texts_that_are_gone_leave_the_columns_empty(runs, stopwatch, capsys):
+    line = runs.line()
+    (runs.folder / "test.tsv").unlink()
+    rows = by_run(ledger(line, threads=2))
+    assert rows["student"].p50_ms is None
+    assert rows["student"].drop == 1.0
+    assert "not timed" in capsys.readouterr().err
+
+
+def test_latency_uses_real_texts_spread_over_the_file(runs, monkeypatch):
+    monkeypatch.setattr(speed, "TEXTS", 10)
+    run = speed.Run.read(runs.answering("x", role="finetuned", value=0.9, data=runs.data(rows=40)))
+    texts = speed.evaluated_texts(run)
+    assert len(texts) == 10
+    assert texts[0].startswith("酒店很好，第0次")
+    assert texts[-1].startswith("酒店很好，第36次")
+
+
+def test_slow_models_are_not_asked_all_day(monkeypatch):
+    now = {"s": 0.0}
+
+    def predict(texts):
+        now["s"] += 4.0 * len(texts)
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now["s"])
+    figures = speed.measure(predict, ["一", "二三"])
+    assert figures["calls"] == speed.FEWEST_CALLS
+    assert figures["p50_ms"] == pytest.approx(4000)
+
+
+def test_json_has_the_promised_fields(runs):
+    rows = ledger(runs.line(), measure=False)
+    (first, *_) = records = json.loads(to_json(rows))
+    assert list(first) == (
+        "run role model task metric value drop parameters bytes p50_ms p95_ms texts_per_s speedup".split()  # noqa: SIM905
+    )
+    assert list(first) == [field.name for field in fields(Row)]
+    assert len(records) == 6
+
+
+def test_the_table_reads_well(runs):
+    rows = ledger(runs.line(), measure=False)
+    text = render(rows)
+    lines = text.split("\n")
+    assert lines[0].split()[:3] == ["run", "role", "model"]
+    assert len(lines) == 2 + 6
+    assert any("+1.25" in line and "300 B" in line and "1.2 M" in line for line in lines)

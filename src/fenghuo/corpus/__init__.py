@@ -1,0 +1,1 @@
+"""Documents → shards → batches. No torch here."""

@@ -1,0 +1,233 @@
+"""The order of examples, and batches of them: which, when, and how far we are.
+
+Epoch e visits the examples by a keyed permutation. Every window of W consecutive visits is sorted by
+length and cut into the same number of batches, and a second permutation orders the epoch's batches.
+So a batch is found from its number alone, in O(W); nothing is skipped over, nothing kept between batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fenghuo.corpus.order import keyed_generator, permuted
+from fenghuo.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Batch = dict[str, NDArray[Any]]
+    Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
+
+BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
+_EXAMPLES, _BATCHES = range(2)  # what a permutation is for
+
+
+class Source(Protocol):
+    """Examples by number: a corpus's slices, or labelled rows."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """(n,) pieces of each example, as the model will see it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Cursor:
+    """The batch to be read next."""
+
+    epoch: int = 0
+    batch: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, int]) -> Cursor:
+        return cls(epoch=int(values["epoch"]), batch=int(values["batch"]))
+
+
+def collate(examples: Sequence[Mapping[str, NDArray[Any]]]) -> Batch:
+    """Prepared examples → one flat batch.
+
+    Arrays of one dimension are joined along T; scalars are stacked to (S,). A key that ends in `_at` holds
+    places within its example's `pieces`, and becomes places in the joined ones. Adds `lengths` (S,) int64.
+    """
+    lengths = np.array([len(example["pieces"]) for example in examples], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    batch: Batch = {"lengths": lengths}
+    for key, first in examples[0].items():
+        values = [np.asarray(example[key]) for example in examples]
+        if key.endswith("_at"):
+            values = [value + start for value, start in zip(values, starts, strict=True)]
+        batch[key] = np.concatenate(values) if np.ndim(first) else np.stack(values)
+    return batch
+
+
+class Loader:
+    """Batches of a source's examples, the same whatever the number of ranks, restarts or workers.
+
+    Args:
+        prepare: example, generator → arrays (see `collate`). The generator depends on (seed, epoch, index of
+            the example) alone.
+        pieces: the wanted pieces of a global batch (all ranks together). The number of a window's batches is
+            chosen so that the average batch of an epoch meets it; each holds the window's pieces over that
+            number, give or take half an example at either end.
+        rows: instead of `pieces`, the wanted examples of a global batch; a window's batches differ by one
+            at most.
+        micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
+            makes a micro-batch of its own).
+        window: W, in examples; by default `BATCHES_A_WINDOW` average batches.
+        shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
+            example): for evaluation.
+
+    Raises:
+        DataError: the source is empty.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        prepare: Prepare,
+        *,
+        seed: int,
+        pieces: int | None = None,
+        rows: int | None = None,
+        micro_pieces: int | None = None,
+        window: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        if (pieces is None) == (rows is None):
+            raise ValueError("give exactly one of `pieces` and `rows`")
+        if not len(source):
+            raise DataError("no examples to load")
+        self.source, self.prepare, self.seed = source, prepare, seed
+        self.micro_pieces, self.rank, self.world = micro_pieces, rank, world
+        self._by_rows = rows is not None
+        if shuffle:
+            self._plan: _Shuffled | _InOrder = _Shuffled(source, seed, pieces, rows, window)
+        else:
+            self._plan = _InOrder(source, pieces, rows)
+
+    def batches_per_epoch(self) -> int:
+        """Global batches; the same for every epoch."""
+        return self._plan.batches
+
+    def examples(self, cursor: Cursor) -> NDArray[np.int64]:
+        """The indices of that global batch's examples, of all ranks."""
+        return self._plan.examples(cursor)
+
+    def batch(self, cursor: Cursor) -> list[Batch]:
+        """This rank's micro-batches of that global batch; none if the batch has fewer examples than ranks."""
+        mine = self.examples(cursor)[self.rank :: self.world]
+        return [collate([self._prepared(cursor.epoch, int(i)) for i in part]) for part in self._micro(mine)]
+
+    def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
+        """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
+        while True:
+            after = Cursor(cursor.epoch, cursor.batch + 1)
+            if after.batch >= self._plan.batches:
+                after = Cursor(cursor.epoch + 1, 0)
+            yield after, self.batch(cursor)
+            cursor = after
+
+    def _prepared(self, epoch: int, index: int) -> Mapping[str, NDArray[Any]]:
+        return self.prepare(self.source[index], keyed_generator(self.seed, epoch, index))
+
+    def _micro(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        if not len(indices):
+            return []
+        if self.micro_pieces is None:
+            return [indices]
+        return np.split(indices, _full_at(self.source.lengths[indices], self.micro_pieces)[1:])
+
+
+class _Shuffled:
+    """Windows of visits, each cut into the same number of batches; the last window may be shorter."""
+
+    def __init__(
+        self, source: Source, seed: int, pieces: int | None, rows: int | None, window: int | None
+    ) -> None:
+        self.source, self.seed, self.by_rows = source, seed, rows is not None
+        size = len(source)
+        mean = max(int(np.sum(source.lengths, dtype=np.int64)), 1) / size
+        a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
+        self.window = min(size, window or max(1, round(BATCHES_A_WINDOW * a_batch)))
+        self.whole_windows, rest = divmod(size, self.window)
+        self.a_window = _parts(self.window, a_batch)
+        self.batches = self.whole_windows * self.a_window + (_parts(rest, a_batch) if rest else 0)
+
+    def examples(self, cursor: Cursor) -> NDArray[np.int64]:
+        _check(cursor, self.batches)
+        number = int(permuted(np.array([cursor.batch]), self.batches, (self.seed, cursor.epoch, _BATCHES))[0])
+        window = min(number // self.a_window, self.whole_windows)
+        within = number - window * self.a_window
+        parts = self.a_window if window < self.whole_windows else self.batches - window * self.a_window
+        visits = np.arange(window * self.window, min((window + 1) * self.window, len(self.source)))
+        indices = permuted(visits, len(self.source), (self.seed, cursor.epoch, _EXAMPLES))
+        lengths = self.source.lengths[indices]
+        order = np.lexsort((indices, lengths))
+        weights = np.ones(len(order), np.int64) if self.by_rows else lengths[order].astype(np.int64)
+        bounds = _equal_cuts(weights, parts)
+        found: NDArray[np.int64] = indices[order[bounds[within] : bounds[within + 1]]]
+        return found
+
+
+class _InOrder:
+    """Neighbours, as many as the budget takes."""
+
+    def __init__(self, source: Source, pieces: int | None, rows: int | None) -> None:
+        weights = source.lengths if rows is None else np.ones(len(source), np.int32)
+        budget = rows if rows is not None else pieces or 0
+        self._bounds = np.append(_full_at(weights, budget), len(source))
+        self.batches = len(self._bounds) - 1
+
+    def examples(self, cursor: Cursor) -> NDArray[np.int64]:
+        _check(cursor, self.batches)
+        return np.arange(*self._bounds[cursor.batch : cursor.batch + 2], dtype=np.int64)
+
+
+def _parts(examples: int, a_batch: float) -> int:
+    return min(max(1, round(examples / a_batch)), examples)
+
+
+def _equal_cuts(weights: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
+    """Cut a row of weights into `parts` of about equal weight, none empty: the (parts + 1,) bounds.
+
+    An example belongs to the part in which its middle lies.
+    """
+    ends = np.cumsum(weights)
+    middles = 2 * ends - weights  # twice, to stay with whole numbers
+    number = np.arange(1, parts)
+    cuts = np.searchsorted(middles * parts, 2 * int(ends[-1]) * number)
+    # Where one example outweighs a part, its neighbours would be empty: push the cuts apart.
+    cuts = np.maximum.accumulate(np.concatenate([[0], cuts - number])) + np.arange(parts)
+    cuts = np.minimum(cuts, len(weights) - parts + np.arange(parts))
+    return np.append(cuts, len(weights))
+
+
+def _full_at(weights: NDArray[Any], budget: int) -> NDArray[np.int64]:
+    """Where greedy filling starts a new part: the first index of each part."""
+    ends = np.cumsum(weights, dtype=np.int64)
+    starts = [0]
+    while True:
+        taken = ends[starts[-1] - 1] if starts[-1] else 0
+        following = max(int(np.searchsorted(ends, taken + budget, side="right")), starts[-1] + 1)
+        if following >= len(ends):
+            return np.array(starts, np.int64)
+        starts.append(following)
+
+
+def _check(cursor: Cursor, batches: int) -> None:
+    if not 0 <= cursor.batch < batches:
+        raise ValueError(f"batch {cursor.batch} of an epoch of {batches}")

@@ -1,0 +1,210 @@
+"""Every example once an epoch; the same batches whatever the ranks, restarts and micro-batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fenghuo.corpus.loader import Cursor, Loader, collate
+from fenghuo.errors import DataError
+
+
+@dataclass
+class Counted:
+    """Examples of given lengths, which counts how many lengths are looked up."""
+
+    sizes: np.ndarray
+    looked_up: int = 0
+    lengths: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = Counting(self)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return index, int(self.sizes[index])
+
+
+class Counting:
+    def __init__(self, source: Counted) -> None:
+        self.source = source
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        self.source.looked_up += len(self.source.sizes)
+        return self.source.sizes.astype(dtype or np.int32)
+
+    def __getitem__(self, at) -> np.ndarray:
+        found = self.source.sizes[at]
+        self.source.looked_up += np.size(found)
+        return found
+
+
+def source(*sizes: int) -> Counted:
+    return Counted(np.array(sizes, np.int32))
+
+
+def prepare(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    index, length = example
+    return {
+        "pieces": np.full(length, index),
+        "noise": rng.integers(0, 1 << 30, length),
+        "index": np.array(index),
+        "asked_at": np.arange(length)[::2],
+    }
+
+
+def seen(batches: list[dict[str, np.ndarray]]) -> list[int]:
+    return [int(i) for batch in batches for i in batch["index"]]
+
+
+sizes = st.lists(st.integers(1, 60), min_size=1, max_size=80)
+budgets = st.integers(1, 300)
+windows = st.none() | st.integers(1, 50)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, windows, st.booleans(), st.booleans(), st.integers(0, 3))
+def test_every_epoch_visits_every_example_once(
+    lengths: list[int], budget: int, window: int | None, by_rows: bool, shuffle: bool, epoch: int
+) -> None:
+    kind = {"rows" if by_rows else "pieces": budget}
+    loader = Loader(source(*lengths), prepare, seed=5, window=window, shuffle=shuffle, **kind)
+    visited = [seen(loader.batch(Cursor(epoch, batch))) for batch in range(loader.batches_per_epoch())]
+    assert all(visited)  # no empty batch
+    assert sorted(i for batch in visited for i in batch) == list(range(len(lengths)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, windows)
+def test_a_batch_by_cursor_is_the_batch_of_the_iteration(
+    lengths: list[int], budget: int, window: int | None
+) -> None:
+    def loader() -> Loader:
+        return Loader(source(*lengths), prepare, seed=1, pieces=budget, window=window)
+
+    many = loader().batches_per_epoch() * 2 + 3
+    cursor = Cursor()
+    for after, batches in islice(loader().iterate(Cursor()), many):
+        again = loader().batch(cursor)  # a fresh loader: as after a restart
+        for one, other in zip(batches, again, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+        cursor = Cursor.from_json(after.to_json())
+    assert cursor == Cursor(*divmod(many, loader().batches_per_epoch()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, st.none() | st.integers(1, 100))
+def test_ranks_share_the_same_global_batches(lengths: list[int], budget: int, micro: int | None) -> None:
+    alone = Loader(source(*lengths), prepare, seed=2, pieces=budget)
+    for world in (2, 4):
+        ranks = [
+            Loader(
+                source(*lengths), prepare, seed=2, pieces=budget, rank=rank, world=world, micro_pieces=micro
+            )
+            for rank in range(world)
+        ]
+        for batch in range(alone.batches_per_epoch()):
+            whole = alone.batch(Cursor(0, batch))[0]
+            parts = [part for loader in ranks for part in loader.batch(Cursor(0, batch))]
+            assert sorted(seen(parts)) == sorted(seen([whole]))
+            noise = {int(i): own for part in parts for i, own in by_example(part)}
+            for i, own in by_example(whole):  # and draws the same chance for each example
+                assert np.array_equal(noise[int(i)], own)
+
+
+def by_example(batch: dict[str, np.ndarray]) -> list[tuple[int, np.ndarray]]:
+    return list(zip(batch["index"], np.split(batch["noise"], np.cumsum(batch["lengths"])[:-1]), strict=True))
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, windows)
+def test_the_budget_holds_within_the_stated_bound(
+    lengths: list[int], budget: int, window: int | None
+) -> None:
+    loader = Loader(source(*lengths), prepare, seed=3, pieces=budget, window=window)
+    plan = loader._plan
+    for batch in range(loader.batches_per_epoch()):
+        pieces = loader.batch(Cursor(0, batch))[0]["pieces"].size
+        longest_window = plan.window * max(lengths) / plan.a_window
+        assert pieces <= longest_window + max(lengths)
+    ordered = Loader(source(*lengths), prepare, seed=3, pieces=budget, shuffle=False)
+    for batch in range(ordered.batches_per_epoch()):
+        found = ordered.batch(Cursor(0, batch))[0]
+        assert found["pieces"].size <= budget or len(found["lengths"]) == 1
+
+
+def test_batches_meet_the_budget_on_real_lengths() -> None:
+    lengths = np.random.default_rng(0).geometric(1 / 60, 8_000).clip(1, 510).astype(np.int32)
+    loader = Loader(Counted(lengths), prepare, seed=0, pieces=4_096)
+    counts = [lengths[loader.examples(Cursor(0, b))].sum() for b in range(loader.batches_per_epoch())]
+    assert np.mean(counts) == pytest.approx(4_096, rel=0.01)
+    assert max(counts) < 4_096 * 1.15
+    spread = [np.ptp(lengths[loader.examples(Cursor(0, b))]) for b in range(loader.batches_per_epoch())]
+    assert np.median(spread) < 10  # alike in length: little padding inside attention
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, st.integers(1, 100))
+def test_micro_batches_cut_a_batch_without_changing_it(lengths: list[int], budget: int, micro: int) -> None:
+    whole = Loader(source(*lengths), prepare, seed=4, pieces=budget)
+    cut = Loader(source(*lengths), prepare, seed=4, pieces=budget, micro_pieces=micro)
+    for batch in range(whole.batches_per_epoch()):
+        parts = cut.batch(Cursor(1, batch))
+        assert seen(parts) == seen(whole.batch(Cursor(1, batch)))
+        assert all(part["pieces"].size <= micro or len(part["lengths"]) == 1 for part in parts)
+
+
+def test_a_batch_is_found_in_one_window() -> None:
+    many = Counted(np.full(100_000, 10, np.int32))
+    loader = Loader(many, prepare, seed=0, pieces=320, window=256)
+    many.looked_up = 0
+    loader.batch(Cursor(7, loader.batches_per_epoch() - 1))
+    assert many.looked_up <= 256 + 64
+
+
+def test_rows_differ_by_one_at_most() -> None:
+    loader = Loader(source(*range(1, 104)), prepare, seed=0, rows=10, window=103)
+    counts = {len(loader.examples(Cursor(0, batch))) for batch in range(loader.batches_per_epoch())}
+    assert counts == {10, 11}
+
+
+def test_epochs_and_seeds_differ() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        loader = Loader(source(*[5] * 40), prepare, seed=seed, rows=4)
+        return [i for b in range(loader.batches_per_epoch()) for i in seen(loader.batch(Cursor(epoch, b)))]
+
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+    batch = Loader(source(5), prepare, seed=0, rows=1)
+    assert not np.array_equal(batch.batch(Cursor(0, 0))[0]["noise"], batch.batch(Cursor(1, 0))[0]["noise"])
+
+
+def test_without_shuffle_the_order_is_the_sources() -> None:
+    loader = Loader(source(3, 3, 3, 9, 1, 1), prepare, seed=0, pieces=6, shuffle=False)
+    found = [seen(loader.batch(Cursor(9, b))) for b in range(loader.batches_per_epoch())]
+    assert found == [[0, 1], [2], [3], [4, 5]]
+
+
+def test_collate() -> None:
+    batch = collate([prepare((7, 3), np.random.default_rng(0)), prepare((8, 2), np.random.default_rng(1))])
+    assert batch["lengths"].tolist() == [3, 2]
+    assert batch["pieces"].tolist() == [7, 7, 7, 8, 8]
+    assert batch["index"].tolist() == [7, 8]
+    assert batch["asked_at"].tolist() == [0, 2, 3]
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        Loader(source(1), prepare, seed=0)
+    with pytest.raises(DataError, match="no examples"):
+        Loader(Counted(np.zeros(0, np.int32)), prepare, seed=0, rows=1)
+    with pytest.raises(ValueError, match="batch 1 of an epoch of 1"):
+        Loader(source(1), prepare, seed=0, rows=1).batch(Cursor(0, 1))

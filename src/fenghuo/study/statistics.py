@@ -71,7 +71,7 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile bootstrap of the mean of b - a: for many pairs, such as single examples.
 
-    With a handful of seeds it is too narrow (5 pairs: about 83 % instead of 95 %); use `paired_interval` there.
+    With a handful of seeds it is too narrow (5 pairs: 83 % instead of 95 %); use `paired_interval` there.
     """
     differences = np.asarray(_differences(a, b))
     rng = np.random.default_rng(seed)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fenghuo.errors import DataError
 from fenghuo.tasks.decode import join_tokens
+
+
+class BadJsonError(DataError):
+    """Bytes that are no JSON."""
 
 
 def read_row(row: Any, kind: str) -> tuple[str, str | None]:
@@ -42,3 +47,31 @@ def _text(row: dict[str, Any], key: str) -> str:
     if not text.strip():
         raise DataError(f"'{key}' is empty")
     return text
+
+
+def parse_json(given: bytes) -> Any:
+    """JSON as the standard has it: UTF-8, and no NaN.
+
+    Raises:
+        BadJsonError: with the place.
+    """
+    try:
+        return json.loads(given.decode("utf-8"), parse_constant=_no_number)
+    except UnicodeDecodeError as problem:
+        raise BadJsonError(f"not UTF-8 (byte {problem.start}: {problem.reason})") from None
+    except json.JSONDecodeError as problem:
+        raise BadJsonError(f"not JSON (character {problem.pos}: {problem.msg})") from None
+    except (RecursionError, ValueError) as problem:  # nested too deep; a number of a million digits
+        raise BadJsonError(f"not usable JSON ({problem})") from None
+
+
+def to_json(answer: Any) -> bytes:
+    """An answer as one line of JSON, in UTF-8."""
+    try:
+        return json.dumps(answer, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # an id with a lone surrogate goes back escaped, as it came
+        return json.dumps(answer).encode()
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import secrets
 import sys
@@ -17,6 +16,7 @@ from fenghuo.errors import DataError
 from fenghuo.progress import say, track
 from fenghuo.rundir.atomic import disk_error
 from fenghuo.serve.predictor import Predictor, Question, load_predictor
+from fenghuo.serve.rows import parse_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def predict_stream(
         with _reading(input) as source, _writing(output) as sink, track("predict", None, "lines") as progress:
             while lines := list(islice(source, batch)):
                 answers, cut_here = _answer(predictor, lines, all_scores)
-                sink.write(b"".join(_line(answer) for answer in answers))
+                sink.write(b"".join(to_json(answer) + b"\n" for answer in answers))
                 sink.flush()
                 bad += sum("error" in answer for answer in answers)
                 cut += cut_here
@@ -77,7 +77,7 @@ def _answer(predictor: Predictor, lines: list[bytes], all_scores: bool) -> tuple
         answers.append({})
         try:
             row = _parse(line)
-            if isinstance(row, dict) and "id" in row:
+            if "id" in row:
                 answers[place]["id"] = row["id"]
             questions.append(predictor.ask(row))
             places.append(place)
@@ -88,32 +88,13 @@ def _answer(predictor: Predictor, lines: list[bytes], all_scores: bool) -> tuple
     return answers, sum(question.cut for question in questions)
 
 
-def _parse(line: bytes) -> Any:
-    try:
-        text = line.decode("utf-8").strip()
-        if not text:
-            raise DataError("the line is empty")
-        row = json.loads(text, parse_constant=_no_number)
-    except UnicodeDecodeError as problem:
-        raise DataError(f"not UTF-8 (byte {problem.start}: {problem.reason})") from None
-    except json.JSONDecodeError as problem:
-        raise DataError(f"not JSON (character {problem.pos}: {problem.msg})") from None
-    except (RecursionError, ValueError) as problem:  # nested too deep; a number of a million digits
-        raise DataError(f"not usable JSON ({problem})") from None
+def _parse(line: bytes) -> dict[str, Any]:
+    if not line.strip():
+        raise DataError("the line is empty")
+    row = parse_json(line)
     if not isinstance(row, dict):
         raise DataError(f"a JSON object was wanted, found {type(row).__name__}")
     return row
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _line(answer: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(answer, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # an id with a lone surrogate: escaped, as it came
-        return json.dumps(answer).encode() + b"\n"
 
 
 @contextmanager

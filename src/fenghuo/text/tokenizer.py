@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _UNUSABLE = re.compile("[\ud800-\udfff\x00]")
 # The blanks BERT's normalizer keeps as blanks (it removes other control characters, joining what stands
 # beside them), and the two blocks of ideographs that no Unicode normalization changes.
-_RUN = re.compile("[^ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff]+")
-_IDEOGRAPHS = (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000))
+RUN = re.compile("[^ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff]+")
+IDEOGRAPHS = (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000))
 _CACHED_RUNS = 1 << 17  # about 60 MB when full
 _LONGEST_CACHED_RUN = 64  # characters
 
@@ -164,7 +164,7 @@ class Tokenizer:
         ends: list[int] = []
         run_starts: list[int] = []
         counts: list[int] = []
-        for match in _RUN.finditer(text):
+        for match in RUN.finditer(text):
             run_ids, run_from, run_to = self._run(match.group())
             ids += run_ids
             starts += run_from
@@ -265,7 +265,7 @@ def _ideograph_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:
         return None
     unknown = model["vocab"][model["unk_token"]]
     table = np.full(0xA001, -1, np.int32)
-    for code in _IDEOGRAPHS:
+    for code in IDEOGRAPHS:
         table[code] = model["vocab"].get(chr(code), unknown)
     return table
 

@@ -46,12 +46,16 @@ def configure(*, quiet: bool = False, log_format: Literal["text", "json"] = "tex
 
 def say(message: str) -> None:
     """Put one line on stderr."""
-    _put(message, {})
+    if not _silent():
+        _put(message, {})
+
+
+def complain(message: str) -> None:
+    """Put one line of an error on stderr, whatever `quiet` says."""
+    _put(message, {"level": "error"})
 
 
 def _put(message: str, values: dict[str, Any]) -> None:
-    if _silent():
-        return
     # Nobody may be reading stderr any more; a comment on the work must not end the work.
     with suppress(OSError, ValueError):
         if _settings.log_format == "json":
@@ -111,7 +115,8 @@ class Progress:
         self._said_s = time.monotonic()
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         values = {"label": self.label, "done": self.done, "total": self.total, **self._figures}
-        _put(f"{self.label}: {count} {self._details()}".rstrip(), values)
+        if not _silent():
+            _put(f"{self.label}: {count} {self._details()}".rstrip(), values)
 
     def _details(self) -> str:
         spent_s = time.monotonic() - self._started_s

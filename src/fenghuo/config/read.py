@@ -39,9 +39,11 @@ def read_recipe(kind: type[R], path: Path | None, overrides: Mapping[str, Any]) 
     for path_of_key, value in overrides.items():
         _put(values, path_of_key, _plain(value, known.get(path_of_key), path_of_key))
     if not values:
-        needed = ", ".join(key.path for key in known.values() if key.required and not key.section)
+        required = [key.path for key in known.values() if key.required]
+        # `train` is not named where `train.steps` is.
+        needed = [one for one in required if not any(key.startswith(one + ".") for key in required)]
         raise RecipeError(
-            f"{where}: empty recipe.\n  needed: {needed or 'any key'}\n  a template: --print-recipe"
+            f"{where}: empty recipe\n  needed: {', '.join(needed) or 'any key'}\n  a template: --print-recipe"
         )
     return _validate(kind, values, where, frozenset(overrides))
 

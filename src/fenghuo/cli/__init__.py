@@ -1,0 +1,151 @@
+"""The command line: one verb a stage, in the order the data passes through them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from fenghuo import __version__
+from fenghuo.cli.failures import readable
+from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS
+from fenghuo.cli.voice import with_voice
+from fenghuo.errors import UsageError
+from fenghuo.progress import complain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+INTRODUCTION = """From raw text, Chinese first, to a small, fast language encoder.
+
+text → corpus → pretrain → finetune → distill → quantize → serve"""
+
+_ORDER = [
+    *("demo", "corpus", "vocab", "pretrain", "finetune", "augment", "distill", "quantize"),
+    *("export", "evaluate", "predict", "serve", "report", "ledger"),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `fenghuo` with these words (default: the process's own) and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = _verb(words)
+    name = f"fenghuo {verb}" if verb else "fenghuo"
+    try:
+        with _sigterm_as_ctrl_c():
+            result = _call(words, verb)
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`). Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        known = readable(error)
+        if os.environ.get("FENGHUO_TRACEBACK"):
+            traceback.print_exception(error)
+        complain(f"{name}: {known}")
+        return known.exit_code
+
+
+def build_app(verb: str | None) -> App:
+    """All verbs with their one line of help; only `verb` itself with its keys, since they cost imports."""
+    app = App(
+        name="fenghuo",
+        help=INTRODUCTION,
+        help_format="plaintext",
+        help_epilogue="`fenghuo VERB --help` shows the verb's flags and examples.",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        group_commands=Group("Verbs", sort_key=0),
+        suppress_keyboard_interrupt=False,
+    )
+    for place, name in enumerate(_ORDER):
+        if name in SUBVERBS:
+            above = App(name=name, help=SUBVERBS[name][0], sort_key=place)
+            for inner, plain in SUBVERBS[name][1].items():
+                above.command(_leaf(inner, plain.help, plain.examples, with_voice(plain.function)))
+            app.command(above)
+        elif name in PLAIN:
+            plain = PLAIN[name]
+            app.command(_leaf(name, plain.help, plain.examples, with_voice(plain.function), sort_key=place))
+        else:
+            stage = STAGES[name]
+            app.command(_leaf(name, stage.help, stage.examples, _command(name, verb), sort_key=place))
+    for name in STAGES.keys() - set(_ORDER):
+        app.command(_leaf(name, STAGES[name].help, STAGES[name].examples, _command(name, verb)))
+    return app
+
+
+def _command(name: str, verb: str | None) -> Callable[..., Any] | None:
+    if name != verb:
+        return None
+    from fenghuo.cli.stage import stage_command  # brings pydantic, and the stage's recipe
+
+    return stage_command(name, STAGES[name])
+
+
+def _leaf(
+    name: str,
+    summary: str,
+    examples: Sequence[str],
+    function: Callable[..., Any] | None,
+    sort_key: int | None = None,
+) -> App:
+    shown = "\n\n".join(["Examples:", *(f"    {line}" for line in examples)]) if examples else None
+    app = App(name=name, help=summary, help_epilogue=shown, sort_key=sort_key)
+    if function is not None:
+        app.default(function)
+    return app
+
+
+def _call(words: list[str], verb: str | None) -> Any:
+    app = build_app(verb)
+    try:
+        return app(
+            _with_underscores(words, verb),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        raise UsageError(f"{error}\n  --help shows what is known") from None
+
+
+def _verb(words: Sequence[str]) -> str | None:
+    first = words[0] if words else ""
+    return first if first in STAGES or first in PLAIN or first in SUBVERBS else None
+
+
+def _with_underscores(words: list[str], verb: str | None) -> list[str]:
+    """`--train.log-every` for `--train.log_every`: people type flags both ways."""
+    if verb not in STAGES:
+        return words
+    return [
+        f"--{name.replace('-', '_')}{equals}{value}" if word.startswith("--") and "." in name else word
+        for word in words
+        for name, equals, value in [word[2:].partition("=")]
+    ]
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A stage that saves on signals installs its own handler; until then SIGTERM ends like Ctrl-C."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

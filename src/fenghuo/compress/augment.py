@@ -24,7 +24,7 @@ from fenghuo.corpus.loader import collate
 from fenghuo.corpus.read import read_documents
 from fenghuo.errors import ModelError, RecipeError
 from fenghuo.models.folder import load_model
-from fenghuo.models.start import model_folder
+from fenghuo.models.start import model_folder, weights_file
 from fenghuo.net.model import Model
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
@@ -91,7 +91,7 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
         raise ModelError(f"{recipe.model}: no MLM head in it; augmentation needs a pretrained model")
     segmenter = load_segmenter(recipe.segmenter)
     rows = read_rows(data.train, data, kind=task.kind, labelled=False)
-    run.environment(seed=recipe.seed, inputs=[("model", recipe.model), ("data", data.train)])
+    run.environment(seed=recipe.seed, inputs=[("model", weights_file(recipe.model)), ("data", data.train)])
     texts = _texts(rows)
     lexicon = Lexicon(count_words(_all_texts(texts, recipe.lexicon), segmenter), tokenizer)
     work = run.path / "work"

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from fenghuo.compress.match import ImitateInside, paired_states, soft_cross_entropy
 from fenghuo.compress.recipe import DistillRecipe
 from fenghuo.corpus.loader import Cursor, Loader, Source
-from fenghuo.corpus.shards import Example, ShardSource, corpus_tokenizer
+from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.errors import ModelError, RecipeError
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import load_model, save_model
-from fenghuo.models.start import model_folder, start_model, task_block_of
+from fenghuo.models.start import model_folder, start_model, task_block_of, weights_file
 from fenghuo.net.model import HeadsConfig, Model
 from fenghuo.net.projection import Projections
 from fenghuo.rundir import RunDir
@@ -69,7 +69,7 @@ def _general(recipe: DistillRecipe, run: RunDir) -> None:
         recipe.student, HeadsConfig(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
     )
     assert recipe.corpus is not None
-    run.environment(seed=recipe.train.seed, inputs=[("teacher", recipe.teacher), ("corpus", recipe.corpus)])
+    run.environment(seed=recipe.train.seed, inputs=[("teacher", weights_file(recipe.teacher)), ("corpus", corpus_file(recipe.corpus))])
     loader = _loader(recipe, source, Frame(tokenizer.vocabulary))
     pair, learner = _inside(recipe, teacher, student)
     session = _session(recipe, run, pair, learner, loader, label="distill (general)")
@@ -125,10 +125,10 @@ def _task(recipe: DistillRecipe, run: RunDir) -> None:
     student = start_model(recipe.student, task.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed)
     assert recipe.data is not None
     files = (recipe.data.train, recipe.augmented, recipe.data.dev, recipe.data.test)
-    starts = [("student", recipe.student.folder)] if recipe.student.folder else []
+    starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []
     run.environment(
         seed=recipe.train.seed,
-        inputs=[("teacher", recipe.teacher), *starts, *(("data", path) for path in files if path is not None)],
+        inputs=[("teacher", weights_file(recipe.teacher)), *starts, *(("data", path) for path in files if path is not None)],
     )
     first = _imitate_inside(recipe, run, teacher, student, splits)
     session = _imitate_answers(recipe, run, teacher, student, task, splits, tokenizer, first)

@@ -9,7 +9,7 @@ from fenghuo.errors import RecipeError
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
-from fenghuo.models.start import start_model, task_block_of
+from fenghuo.models.start import start_model, task_block_of, weights_file
 from fenghuo.net.model import Model
 from fenghuo.rundir import RunDir
 from fenghuo.tasks.evaluate import evaluate_model
@@ -84,7 +84,7 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
         keep_head=_remembered(recipe, task_recipe) == list(task.labels),
     )
     if run is not None:
-        inputs: list[tuple[str, Path]] = [("model", recipe.model.folder)] if recipe.model.folder else []
+        inputs: list[tuple[str, Path]] = [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
         inputs += [("data", path) for path in (data.train, data.dev, data.test) if path is not None]
         run.environment(seed=recipe.train.seed, inputs=inputs)
     return tokenizer, task, splits, model

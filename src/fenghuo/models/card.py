@@ -19,8 +19,14 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         "tags": ["fenghuo", str(result.get("task", "encoder"))],
     }
     metric, value = result.get("metric"), result.get("value")
-    figures = [f"| {metric} ({result.get('value_of', 'held-out')}) | {value:.4f} |"] if value is not None else []
-    figures += [f"| {name} | {result[name]:,} |" for name in ("parameters", "rows", "steps", "train_s") if name in result]
+    figures = (
+        [f"| {metric} ({result.get('value_of', 'held-out')}) | {value:.4f} |"] if value is not None else []
+    )
+    figures += [
+        f"| {name} | {result[name]:,} |"
+        for name in ("parameters", "rows", "steps", "train_s")
+        if name in result
+    ]
     asked = "task" in result and result["task"] != "pretrain"
     use = (
         'predict = fenghuo.load_predictor("THIS FOLDER")\nprint(predict(["…"]))'

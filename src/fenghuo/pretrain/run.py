@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fenghuo.corpus.loader import Cursor, Loader, collate
-from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
-from fenghuo.models.start import start_model
+from fenghuo.models.start import start_model, weights_file
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Objective, build_objective
 from fenghuo.pretrain.recipe import PretrainRecipe
@@ -52,8 +52,8 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     model = start_model(
         recipe.model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
     )
-    inputs = [("corpus", recipe.corpus)]
-    inputs += [("model", recipe.model.folder)] if recipe.model.folder else []
+    inputs = [("corpus", corpus_file(recipe.corpus))]
+    inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
     loader = Loader(

@@ -1,0 +1,175 @@
+"""The demo's recipes: what each run of the way reads and does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fenghuo.config import Recipe
+from fenghuo.demo.data import DemoData
+from fenghuo.demo.scale import Scale, Shape
+from fenghuo.rundir import RunDir
+
+MAX_LENGTH = {"reviews": 96, "ner": 128}
+KINDS = {"reviews": "classify", "ner": "tag"}
+RATE = {"reviews": 3e-4, "ner": 1e-3}
+"""Peak learning rates of fine-tuning; both arms of a comparison share them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run folder and what makes it."""
+
+    name: str
+    """Folder below the demo's, with slashes."""
+    verb: str
+    title: str
+    recipe: type[Recipe]
+    values: dict[str, Any]
+    function: Callable[[Any, RunDir], None]
+
+
+class Stages:
+    """Every stage of the way, in the data's order."""
+
+    def __init__(self, out: Path, data: DemoData, scale: Scale) -> None:
+        self.out, self.data, self.scale = out, data, scale
+
+    def shared(self) -> Iterator[Stage]:
+        """Corpus, teacher and general student, augmentations: once for all seeds."""
+        yield self._stage("corpus", "corpus", "clean, deduplicate, cut into pieces, store with word edges", self._corpus())
+        yield self._stage("pretrained", "pretrain", "NEZHA by whole-word masking", self._pretrain())
+        yield self._stage("student", "distill", "general distillation into the student", self._general())
+        for task in KINDS:
+            yield self._stage(f"{task}/augmented", "augment", f"{task}: new texts for the student", self._augment(task))
+
+    def line(self, task: str, seed: int) -> Iterator[Stage]:
+        """Teacher → student → int8 of one task and seed."""
+        at = f"{task}/seed-{seed}"
+        yield self._stage(f"{at}/teacher", "finetune", f"{task}: fine-tune the teacher", self._teacher(task, seed))
+        yield self._stage(f"{at}/student", "distill", f"{task}: distill inside, then answers", self._student(task, seed))
+        yield self._stage(f"{at}/int8", "quantize", f"{task}: int8", self._int8(task, seed))
+
+    def others(self, task: str, seed: int) -> Iterator[Stage]:
+        """What the line is compared with: from scratch, without distillation, without augmentation."""
+        at = f"{task}/seed-{seed}"
+        yield self._stage(f"{at}/scratch", "finetune", f"{task}: the teacher's network from scratch", self._alone(task, seed, self.scale.teacher))
+        yield self._stage(f"{at}/alone", "finetune", f"{task}: the student's network without distillation", self._alone(task, seed, self.scale.student))
+        yield self._stage(f"{at}/plain", "distill", f"{task}: the student without augmentation", self._student(task, seed, augmented=False))
+
+    # ---- recipes ---------------------------------------------------------------------------------------------------
+
+    def _stage(self, name: str, verb: str, title: str, values: dict[str, Any]) -> Stage:
+        recipe, function = HOMES[verb]
+        return Stage(
+            name=name,
+            verb=verb,
+            title=title,
+            recipe=_load(recipe),
+            values=values,
+            function=_load(function),
+        )
+
+    def _corpus(self) -> dict[str, Any]:
+        return {
+            "input": [
+                {"path": str(self.data.newspaper), "format": "paragraphs"},
+                {"path": str(self.data.review_lines), "format": "lines"},
+            ],
+            "tokenizer": str(self.out / "vocabulary"),
+            "heldout": 0.02,
+        }
+
+    def _pretrain(self) -> dict[str, Any]:
+        return {
+            "corpus": str(self.out / "corpus"),
+            "model": {"preset": "nezha-4l-312", "values": self.scale.teacher.values},
+            "batch": {"pieces": self.scale.batch_pieces},
+            "optimizer": {"learning_rate": 1e-3},
+            "train": {"steps": self.scale.pretrain_steps, "seed": 1, "save_every": 100, "keep": 1},
+        }
+
+    def _general(self) -> dict[str, Any]:
+        return {
+            "stage": "general",
+            "teacher": str(self.out / "pretrained"),
+            "student": {"preset": "nezha-4l-312", "values": self.scale.student.values},
+            "corpus": str(self.out / "corpus"),
+            "batch": {"pieces": self.scale.batch_pieces},
+            "optimizer": {"learning_rate": 1e-3},
+            "train": {"steps": self.scale.general_steps, "seed": 1, "save_every": 100, "keep": 1},
+        }
+
+    def _augment(self, task: str) -> dict[str, Any]:
+        return {
+            "model": str(self.out / "pretrained"),
+            "task": {"kind": KINDS[task]},
+            "data": {"train": str(self._rows(task, "train"))},
+            "lexicon": [str(self.data.review_lines if task == "reviews" else self.data.newspaper)],
+            "copies": self.scale.copies,
+            "max_length": MAX_LENGTH[task],
+            "seed": 1,
+        }
+
+    def _teacher(self, task: str, seed: int) -> dict[str, Any]:
+        return self._finetune(task, seed, {"folder": str(self.out / "pretrained")})
+
+    def _alone(self, task: str, seed: int, shape: Shape) -> dict[str, Any]:
+        start = {"preset": "nezha-4l-312", "values": shape.values, "tokenizer": str(self.out / "vocabulary")}
+        return self._finetune(task, seed, start)
+
+    def _finetune(self, task: str, seed: int, model: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "model": model,
+            "task": {"kind": KINDS[task], "max_length": MAX_LENGTH[task]},
+            "data": self._data(task),
+            "batch": {"rows": 32},
+            "optimizer": {"learning_rate": RATE[task]},
+            "train": {"epochs": self.scale.teacher_epochs, "seed": seed, "keep": 1},
+        }
+
+    def _student(self, task: str, seed: int, *, augmented: bool = True) -> dict[str, Any]:
+        # Without augmentation there are fewer rows: more passes give both arms the same number of steps.
+        passes = 1 if augmented else 1 + self.scale.copies
+        extra = {"augmented": str(self.out / task / "augmented" / "augmented.jsonl")} if augmented else {}
+        return {
+            "stage": "task",
+            "teacher": str(self.out / task / f"seed-{seed}" / "teacher"),
+            "student": {"folder": str(self.out / "student")},
+            "data": self._data(task),
+            **extra,
+            "intermediate": {"epochs": self.scale.inside_epochs * passes, "learning_rate": 5e-4},
+            "batch": {"rows": 32},
+            "optimizer": {"learning_rate": 1e-3},
+            "train": {"epochs": self.scale.student_epochs * passes, "seed": seed, "keep": 1},
+        }
+
+    def _int8(self, task: str, seed: int) -> dict[str, Any]:
+        return {
+            "model": str(self.out / task / f"seed-{seed}" / "student"),
+            "evaluate": {"data": self._data(task, ("test",))},
+        }
+
+    def _data(self, task: str, parts: tuple[str, ...] = ("train", "dev", "test")) -> dict[str, Any]:
+        return {part: str(self._rows(task, part)) for part in parts}
+
+    def _rows(self, task: str, part: str) -> Path:
+        return self.data.reviews(part) if task == "reviews" else self.data.ner(part)
+
+
+HOMES = {
+    "corpus": ("fenghuo.corpus.recipe:CorpusRecipe", "fenghuo.corpus.build:run"),
+    "pretrain": ("fenghuo.pretrain.recipe:PretrainRecipe", "fenghuo.pretrain.run:run"),
+    "finetune": ("fenghuo.finetune.recipe:FinetuneRecipe", "fenghuo.finetune.run:run"),
+    "augment": ("fenghuo.compress.recipe:AugmentRecipe", "fenghuo.compress.augment:run"),
+    "distill": ("fenghuo.compress.recipe:DistillRecipe", "fenghuo.compress.distill:run"),
+    "quantize": ("fenghuo.compress.recipe:QuantizeRecipe", "fenghuo.compress.quantize:run"),
+}
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

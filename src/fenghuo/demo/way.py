@@ -1,0 +1,149 @@
+"""`fenghuo demo`: real text through every stage, ending with a ledger, a report and a model to serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from fenghuo.config import build_recipe
+from fenghuo.corpus.read import read_documents
+from fenghuo.demo.data import DemoData, prepare
+from fenghuo.demo.scale import SCALES, Scale
+from fenghuo.demo.stages import KINDS, Stage, Stages
+from fenghuo.progress import say
+from fenghuo.report.ledger import ledger, render
+from fenghuo.report.page import write_report
+from fenghuo.rundir import RunDir, folder_atomic, write_json
+from fenghuo.study.statistics import compare
+from fenghuo.text.vocabulary import train_vocabulary
+
+SPLIT_SEED = 1
+METRICS = {"reviews": "accuracy", "ner": "f1"}
+COMPARISONS = (
+    ("pretrained against from scratch", "scratch", "teacher"),
+    ("distilled against fine-tuned alone", "alone", "student"),
+    ("with against without augmentation", "plain", "student"),
+    ("int8 against fp32", "student", "int8"),
+)
+"""(in words, arm a, arm b): the interval is that of b - a."""
+
+
+def run(out: Path, scale: Literal["small", "full"] = "small") -> None:
+    """Run every stage that is not finished yet, then print the ledger and where everything is.
+
+    Raises:
+        MissingExtraError: the package with the text is not installed.
+    """
+    began_s, cpu_before_s = time.perf_counter(), _cpu_s()
+    sizes, out = SCALES[scale], out.resolve()
+    data = _data(out, sizes)
+    _vocabulary(out / "vocabulary", data, sizes)
+    stages = Stages(out, data, sizes)
+    first = sizes.seeds[0]
+    lines = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, first))]
+    rest = list(_further(stages, sizes))
+    for number, stage in enumerate([*lines, *rest], 1):
+        _run(stage, out, f"[{number}/{len(lines) + len(rest)}]")
+    extra = _study(out, sizes) if rest else []
+    runs = [out / name for name in _told(first)]
+    rows = ledger(runs)
+    report = out / "report.html"
+    write_report([*runs, *extra], report)
+    print(render(rows))
+    spent_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_before_s
+    _note_time(out / "time.json", spent_s, cpu_s)
+    say(f"this took {spent_s / 60:.1f} minutes ({cpu_s / 60:.1f} of processor time)")
+    print(f"\nreport   {_shown(report)}")
+    print(f"serve    fenghuo serve {_shown(out / 'reviews' / f'seed-{first}' / 'int8' / 'model')}")
+
+
+def _data(out: Path, scale: Scale) -> DemoData:
+    return prepare(
+        out / "data",
+        seed=SPLIT_SEED,
+        reviews_train=scale.reviews_train,
+        reviews_test=scale.reviews_test,
+        reviews_dev=1000,
+        ner_train=scale.ner_train,
+        ner_dev=600,
+        ner_test=scale.ner_test,
+    )
+
+
+def _vocabulary(folder: Path, data: DemoData, scale: Scale) -> None:
+    if (folder / "tokenizer.json").exists():
+        return
+    say(f"vocabulary: {scale.vocabulary:,} pieces from the text that models may read")
+    documents = read_documents([str(data.newspaper), str(data.review_lines)])
+    tokenizer = train_vocabulary((document.text for document in documents), size=scale.vocabulary)
+    with folder_atomic(folder) as beside:
+        tokenizer.save(beside)
+
+
+def _further(stages: Stages, scale: Scale) -> Iterator[Stage]:
+    """The experiment's runs beyond the first line."""
+    if len(scale.seeds) < 2:
+        return
+    for seed in scale.seeds:
+        for task in KINDS:
+            if seed != scale.seeds[0]:
+                yield from stages.line(task, seed)
+            yield from stages.others(task, seed)
+
+
+def _run(stage: Stage, out: Path, number: str) -> None:
+    recipe = build_recipe(stage.recipe, stage.values, where=stage.name)
+    run = RunDir.open(out / stage.name, verb=stage.verb, recipe=recipe)
+    if run.state == "finished":
+        say(f"{number} {stage.name}: done before")
+        return
+    say(f"{number} {stage.name}: {stage.title}")
+    stage.function(recipe, run)
+
+
+def _told(seed: int) -> list[str]:
+    """Runs of the ledger, in the line's order."""
+    lines = [f"{task}/seed-{seed}/{step}" for task in KINDS for step in ("teacher", "student", "int8")]
+    return ["pretrained", "student", *lines]
+
+
+def _study(out: Path, scale: Scale) -> list[Path]:
+    """`study.json`: every comparison over the paired seeds."""
+    found = []
+    for task in KINDS:
+        for words, a, b in COMPARISONS:
+            values = {
+                arm: [RunDir.read_result(out / task / f"seed-{seed}" / arm)["value"] for seed in scale.seeds]
+                for arm in (a, b)
+            }
+            found.append(compare(words, task=task, metric=METRICS[task], a=values[a], b=values[b]))
+    path = out / "study.json"
+    write_json(path, found)
+    for one in found:
+        say(
+            f"{one['task']:8} {one['comparison']:36} {100 * one['mean_difference']:+.2f} points "
+            f"[{100 * one['low']:+.2f}, {100 * one['high']:+.2f}]"
+        )
+    return [path]
+
+
+def _cpu_s() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _note_time(path: Path, spent_s: float, cpu_s: float) -> None:
+    """Add this call to the times kept: an interrupted demo takes several calls."""
+    before: list[Any] = json.loads(path.read_text()) if path.exists() else []
+    write_json(path, [*before, {"wall_s": round(spent_s, 1), "cpu_s": round(cpu_s, 1), "cores": os.cpu_count()}])
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+

@@ -1,0 +1,78 @@
+"""The model a stage begins with: a preset with fresh weights, or a folder to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fenghuo.errors import ModelError
+from fenghuo.models.build import build
+from fenghuo.models.configs import CONFIG, family_of, read_config, read_encoder_config
+from fenghuo.models.folder import load_into
+from fenghuo.models.recipe import ModelRecipe
+from fenghuo.models.weights import SAFETENSORS
+from fenghuo.net.config import HeadsConfig
+from fenghuo.net.model import Model
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run, or the folder itself.
+
+    Raises:
+        ModelError: there is no model in it.
+    """
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            return folder
+    why = "no such folder" if not path.exists() else f"neither {CONFIG} nor model/{CONFIG} in it"
+    raise ModelError(f"{path}: not a model folder or a finished run ({why})")
+
+
+def weights_file(path: Path) -> Path:
+    """What stands for a model in a run's lineage: its weights, whose bytes do not change when it is exported."""
+    folder = model_folder(path)
+    return folder / SAFETENSORS if (folder / SAFETENSORS).is_file() else folder
+
+
+def task_block_of(path: Path) -> dict[str, Any] | None:
+    """The task a model folder remembers, or None."""
+    block = read_config(model_folder(path)).get("fenghuo", {}).get("task")
+    return dict(block) if block else None
+
+
+def start_model(
+    recipe: ModelRecipe, heads: HeadsConfig, *, vocab: int, seed: int, keep_head: bool = False
+) -> Model:
+    """Build what the recipe names.
+
+    Args:
+        vocab: pieces of the tokenizer in use.
+        seed: draws every weight that the folder does not give.
+        keep_head: take the folder's task head too, where its shape fits; else the head is drawn afresh, since
+            outputs in another order would be learned answers to other questions.
+
+    Raises:
+        ModelError: an unknown preset, a folder that does not fit, a vocabulary of another size.
+    """
+    if recipe.folder is None:
+        return build(recipe.preset, values=recipe.values, vocab=vocab, heads=heads, seed=seed)
+    folder = model_folder(recipe.folder)
+    values = read_config(folder)
+    family = family_of(values, folder)
+    config, _ = read_encoder_config(values, family, folder)
+    if config.vocab != vocab:
+        raise ModelError(f"{folder}: a vocabulary of {config.vocab} pieces, where the tokenizer has {vocab}")
+    kept = {name: value for name, value in asdict(config).items() if name != "vocab"}
+    model = build(
+        None, family=family.name, values={**kept, **recipe.values}, vocab=vocab, heads=heads, seed=seed
+    )
+    drawn = {name: weight.detach().clone() for name, weight in model.named_parameters() if name.startswith("head.")}
+    load_into(model, folder)
+    if not keep_head:
+        with torch.no_grad():
+            for name, weight in drawn.items():
+                model.get_parameter(name).copy_(weight)
+    return model

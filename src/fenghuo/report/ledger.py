@@ -195,7 +195,7 @@ TITLES = (
 def cells(row: Row) -> list[str]:
     """A row's fields as people read them, in the order of `TITLES`."""
     return [
-        row.run,
+        _shown(row.run),
         row.role,
         row.model,
         row.task or "",
@@ -209,6 +209,12 @@ def cells(row: Row) -> list[str]:
         _number(row.texts_per_s, ",.0f"),
         "" if row.speedup is None else f"{row.speedup:.2f}x",
     ]
+
+
+def _shown(path: str) -> str:
+    """From where the user stands, if it lies below."""
+    whole, here = Path(path).absolute(), Path.cwd()
+    return str(whole.relative_to(here)) if here in whole.parents else path
 
 
 def footnote(threads: int | None = None) -> str:

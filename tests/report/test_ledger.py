@@ -73,13 +73,15 @@ def test_a_moved_teacher_is_known_by_its_bytes(runs, tmp_path):
     assert rows["elsewhere"].role == "teacher"
 
 
-def test_a_teacher_asked_about_other_texts_is_no_measure(runs):
+def test_a_teacher_asked_about_other_texts_is_no_measure(runs, capsys):
     data, other = runs.data(), runs.data("other.tsv", rows=30)
     teacher = runs.answering("teacher", role="finetuned", value=0.92, data=data)
     student = runs.answering("student", role="student", value=0.91, data=other, inputs=[("teacher", teacher)])
-    assert by_run(ledger([teacher, student], measure=False))["student"].drop is None
-    with pytest.raises(RunError, match="another file"):
-        ledger([teacher, student], measure=False, need_teachers=True)
+    rows = ledger([teacher, student], measure=False)
+    assert by_run(rows)["student"].drop is None
+    assert "evaluated on another file" in capsys.readouterr().err
+    with pytest.raises(GateError, match=r"student.*no teacher that was evaluated alike"):
+        gate(rows, 5.0)
 
 
 def test_a_line_that_bites_its_tail_ends(runs):
@@ -108,13 +110,15 @@ def test_the_gate_fails_where_a_figure_is_no_number(runs, value):
         gate(ledger([teacher, student], measure=False), 5.0)
 
 
-def test_a_gate_without_anything_to_compare_is_refused(runs):
+def test_a_gate_without_anything_to_compare_fails(runs, capsys):
     line = runs.line()
-    with pytest.raises(RunError, match="would mean nothing"):
-        ledger([line[0], line[5]], measure=False, need_teachers=True)
+    with pytest.raises(GateError, match="none of these runs has a teacher"):
+        gate(ledger([line[0], line[5]], measure=False), 5.0)
     shutil.rmtree(line[1])
-    with pytest.raises(RunError, match=r"its teacher .*teacher is not there"):
-        ledger([line[3]], measure=False, need_teachers=True)
+    rows = ledger([line[3]], measure=False)
+    assert "teacher is no finished run here" in capsys.readouterr().err
+    with pytest.raises(GateError, match=r"student.*no teacher"):
+        gate(rows, 5.0)
 
 
 def test_runs_that_are_not_finished_and_runs_without_a_metric(runs, capsys):

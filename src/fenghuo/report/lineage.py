@@ -105,13 +105,17 @@ class Lineage:
             above = higher
         return above
 
-    def lost(self, run: Run) -> list[str]:
-        """Teachers that `run` names and nobody can find."""
-        return [
-            str(given.get("path"))
-            for given in run.inputs
-            if given.get("role") == "teacher" and self._find(given) is None
-        ]
+    def problems(self, run: Run) -> list[str]:
+        """Why a run that names a teacher has nothing to be measured against; empty where it names none."""
+        problems = []
+        for given in run.inputs:
+            if given.get("role") == "teacher":
+                found = self._find(given)
+                reason = (
+                    "is no finished run here" if found is None else "was evaluated on another file or metric"
+                )
+                problems.append(f"its teacher {given.get('path')} {reason}")
+        return problems
 
     def _above(self, run: Run) -> Run | None:
         # Whoever fine-tunes a fine-tuned model further makes nothing smaller: no line goes through that.

@@ -27,8 +27,8 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.tsv", "label\ttext\n1\t很 好，\"真的\"\n0\t差\n"),
-        ("a.tsv", "\ufefflabel\ttext\r\n1\t很 好，\"真的\"\r\n\r\n0\t差\r\n"),
+        ("a.tsv", 'label\ttext\n1\t很 好，"真的"\n0\t差\n'),
+        ("a.tsv", '\ufefflabel\ttext\r\n1\t很 好，"真的"\r\n\r\n0\t差\r\n'),
         ("a.csv", 'text,label\n"很 好，""真的""",1\n差,0\n'),
         ("a.jsonl", '{"text": "很 好，\\"真的\\"", "label": 1}\n\n{"text": "差", "label": "0"}\n'),
     ],
@@ -80,7 +80,9 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_conll_becomes_text_and_character_spans(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.txt", "李 B-PER\n明 I-PER\n在 O\n北 B-LOC\n京 I-LOC\n\nNew B-LOC\nYork I-LOC\n好 O\n")
+    path = write(
+        tmp_path, "a.txt", "李 B-PER\n明 I-PER\n在 O\n北 B-LOC\n京 I-LOC\n\nNew B-LOC\nYork I-LOC\n好 O\n"
+    )
     rows = read_rows(path, DATA, kind="tag")
     assert [(row.text, row.entities) for row in rows] == [
         ("李明在北京", ((0, 2, "PER"), (3, 5, "LOC"))),
@@ -98,7 +100,8 @@ def test_a_bad_conll_line_is_named(tmp_path: Path, content: str, message: str) -
 
 
 @pytest.mark.parametrize(
-    "entities", [[{"start": 1, "end": 9, "label": "X"}], [{"start": 0, "end": 2, "label": "X"}] * 2, [{"end": 1}], 3]
+    "entities",
+    [[{"start": 1, "end": 9, "label": "X"}], [{"start": 0, "end": 2, "label": "X"}] * 2, [{"end": 1}], 3],
 )
 def test_entities_that_leave_the_text_or_overlap_are_refused(tmp_path: Path, entities: object) -> None:
     line = json.dumps({"text": "李明在", "entities": entities})

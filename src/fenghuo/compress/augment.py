@@ -1,9 +1,9 @@
 """New texts from labelled ones, for a teacher to label: TinyBERT's augmentation, made to work for Chinese words.
 
-Source: TinyBERT (arXiv 1909.10351), algorithm 1. Its code replaces Latin words only; put to Chinese it would swap single
-characters and yield no words. Here the unit is the segmenter's word, all its pieces are hidden together, and the only
-candidates are words seen in real text that have as many pieces, scored by the sum of their pieces' log-probabilities.
-A candidate is drawn in proportion to its probability, where TinyBERT draws evenly.
+Source: TinyBERT (arXiv 1909.10351), algorithm 1. Its code replaces Latin words only; put to Chinese it would
+swap single characters and yield no words. Here the unit is the segmenter's word, all its pieces are hidden
+together, and the only candidates are words seen in real text that have as many pieces, scored by the sum of
+their pieces' log-probabilities. A candidate is drawn in proportion to its probability, where TinyBERT draws evenly.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Lexicon:
             if 1 <= len(pieces.ids) <= LONGEST_WORD and tokenizer.vocabulary.unk not in pieces.ids:
                 by_pieces.setdefault(len(pieces.ids), []).append((word, pieces.ids))
         self.words = {n: [word for word, _ in found] for n, found in by_pieces.items()}
-        self.pieces = {n: torch.from_numpy(np.stack([ids for _, ids in found])) for n, found in by_pieces.items()}
+        self.pieces = {
+            n: torch.from_numpy(np.stack([ids for _, ids in found])) for n, found in by_pieces.items()
+        }
 
     def best(self, log_probs_kV: torch.Tensor, number: int) -> list[tuple[str, float]]:
         """The `number` likeliest words of k pieces with their log-probabilities, likeliest first."""
@@ -164,7 +166,12 @@ class Replacements:
     """For every replaceable word of some texts: what else the model would expect there."""
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, segmenter: Segmenter, lexicon: Lexicon, recipe: AugmentRecipe
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        segmenter: Segmenter,
+        lexicon: Lexicon,
+        recipe: AugmentRecipe,
     ) -> None:
         self.model, self.tokenizer, self.segmenter = model, tokenizer, segmenter
         self.lexicon, self.recipe = lexicon, recipe
@@ -219,7 +226,9 @@ def hide(ids: NDArray[np.int64], word: Word, vocabulary: Vocabulary) -> dict[str
     }
 
 
-def augment_row(row: Row, number: int, replacements: Replacements, recipe: AugmentRecipe) -> Iterator[dict[str, Any]]:
+def augment_row(
+    row: Row, number: int, replacements: Replacements, recipe: AugmentRecipe
+) -> Iterator[dict[str, Any]]:
     """New records of one row, none equal to it or to each other; both texts of a pair vary independently."""
     rng = np.random.default_rng((recipe.seed, number))
     seen = {(row.text, row.text_pair)}

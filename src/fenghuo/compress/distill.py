@@ -6,307 +6,38 @@ task: first the fine-tuned teacher's inside, then its answers, on rows and their
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from fenghuo.compress.match import ImitateInside, paired_states, soft_cross_entropy
+from fenghuo.compress.distill_general import distill_general, general_source, general_tokenizer
+from fenghuo.compress.distill_task import distill_task, task_data
+from fenghuo.compress.imitation import loader_of
 from fenghuo.compress.recipe import DistillRecipe
-from fenghuo.corpus.loader import Cursor, Loader, Source
-from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
-from fenghuo.errors import ModelError, RecipeError
-from fenghuo.models.card import write_card
-from fenghuo.models.folder import load_model, save_model
-from fenghuo.models.start import model_folder, start_model, task_block_of, weights_file
-from fenghuo.net.model import HeadsConfig, Model
-from fenghuo.net.projection import Projections
+from fenghuo.corpus.loader import Source
+from fenghuo.models.start import start_model
+from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
-from fenghuo.tasks.evaluate import asked_logits, evaluate_model
-from fenghuo.tasks.read_data import Row, read_rows
-from fenghuo.tasks.recipe import DataRecipe
-from fenghuo.tasks.splits import Splits, read_splits
-from fenghuo.tasks.task import Task, TaskExample, TaskSource, asked_labels, prepare, task_block, task_from_block
-from fenghuo.text.tokenizer import Tokenizer, Vocabulary
-from fenghuo.training.loop import Learner, Terms
+from fenghuo.tasks.task import TaskSource, prepare
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import Session, iterate_from, make_deterministic
+from fenghuo.training.session import make_deterministic
 
 
 def run(recipe: DistillRecipe, run: RunDir) -> None:
     """Distill as the recipe says; a run that was cut off goes on."""
     make_deterministic()
-    (_general if recipe.stage == "general" else _task)(recipe, run)
+    (distill_general if recipe.stage == "general" else distill_task)(recipe, run)
 
 
 def plan(recipe: DistillRecipe) -> str:
     """Steps, pieces, memory and disk the run will take (the last phase's, for the task stage)."""
     if recipe.stage == "general":
-        source: Source = _general_source(recipe)
-        student = start_model(recipe.student, HeadsConfig(), vocab=_general_tokenizer(recipe).vocabulary.size, seed=0)
+        source: Source = general_source(recipe)
+        student = start_model(
+            recipe.student, HeadsConfig(), vocab=general_tokenizer(recipe).vocabulary.size, seed=0
+        )
     else:
-        tokenizer, task, splits = _task_data(recipe)
+        tokenizer, task, splits = task_data(recipe)
         source = TaskSource(splits.train[1])
         student = start_model(recipe.student, task.heads(), vocab=tokenizer.vocabulary.size, seed=0)
-    batches = _loader(recipe, source, prepare).batches_per_epoch()
+    batches = loader_of(recipe, source, prepare).batches_per_epoch()
     lengths = source.lengths
     return training_plan(
         student, examples=len(lengths), pieces=int(lengths.sum()), batches=batches, train=recipe.train
     )
-
-
-# ---- general -------------------------------------------------------------------------------------------------------
-
-
-def _general(recipe: DistillRecipe, run: RunDir) -> None:
-    tokenizer = _general_tokenizer(recipe)
-    teacher = load_model(model_folder(recipe.teacher))
-    source = _general_source(recipe)
-    student = start_model(
-        recipe.student, HeadsConfig(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
-    )
-    assert recipe.corpus is not None
-    run.environment(seed=recipe.train.seed, inputs=[("teacher", weights_file(recipe.teacher)), ("corpus", corpus_file(recipe.corpus))])
-    loader = _loader(recipe, source, Frame(tokenizer.vocabulary))
-    pair, learner = _inside(recipe, teacher, student)
-    session = _session(recipe, run, pair, learner, loader, label="distill (general)")
-    for _ in session:
-        pass  # the session logs and saves; there is no dev set to stop by
-    student.eval()
-    save_model(student, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
-    tokenizer.save(run.model)
-    last = run.metrics()[-1]
-    result = {
-        "role": "pretrained",
-        "task": "distill-general",
-        "metric": "train_loss",
-        "value": last.get("train/loss"),
-        "parameters": sum(weight.numel() for weight in student.parameters()),
-        "steps": session.total,
-        "train_s": round(session.spent_s, 1),
-    }
-    write_card(run.model, title="General student", recipe=recipe.model_dump(mode="json"), result=result)
-    run.finish(result)
-
-
-def _general_tokenizer(recipe: DistillRecipe) -> Tokenizer:
-    if recipe.corpus is None:
-        raise RecipeError("corpus is missing: general distillation reads raw text (a run of `fenghuo corpus`)")
-    tokenizer = corpus_tokenizer(recipe.corpus)
-    _same_pieces(tokenizer, Tokenizer.load(model_folder(recipe.teacher)), "the corpus")
-    return tokenizer
-
-
-def _general_source(recipe: DistillRecipe) -> ShardSource:
-    assert recipe.corpus is not None
-    return ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Loader's data side of general distillation: `[CLS] slice [SEP]`, nothing hidden."""
-
-    vocabulary: Vocabulary
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        pieces = example.pieces.astype(np.int64)
-        return {"pieces": np.concatenate([[self.vocabulary.cls], pieces, [self.vocabulary.sep]])}
-
-
-# ---- task ----------------------------------------------------------------------------------------------------------
-
-
-def _task(recipe: DistillRecipe, run: RunDir) -> None:
-    tokenizer, task, splits = _task_data(recipe)
-    teacher = load_model(model_folder(recipe.teacher))
-    student = start_model(recipe.student, task.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed)
-    assert recipe.data is not None
-    files = (recipe.data.train, recipe.augmented, recipe.data.dev, recipe.data.test)
-    starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []
-    run.environment(
-        seed=recipe.train.seed,
-        inputs=[("teacher", weights_file(recipe.teacher)), *starts, *(("data", path) for path in files if path is not None)],
-    )
-    first = _imitate_inside(recipe, run, teacher, student, splits)
-    session = _imitate_answers(recipe, run, teacher, student, task, splits, tokenizer, first)
-    student.eval()
-    save_model(student, run.model, extra={"labels": list(task.labels), "fenghuo": {"task": task_block(task)}})
-    tokenizer.save(run.model)
-    result = {
-        "role": "student",
-        "task": task.kind,
-        "metric": task.metric,
-        "parameters": sum(weight.numel() for weight in student.parameters()),
-        "rows": len(splits.train[0]),
-        "steps": first + session.done,
-        "train_s": round(session.spent_s, 1),
-        **splits.figures(lambda rows, examples: evaluate_model(student, task, rows, examples, tokenizer), task.metric),
-    }
-    write_card(run.model, title=f"Student: {task.kind}", recipe=recipe.model_dump(mode="json"), result=result)
-    run.finish(result)
-
-
-def _task_data(recipe: DistillRecipe) -> tuple[Tokenizer, Task, Splits]:
-    """The teacher's task and tokenizer; rows are those of the file and of its augmentation."""
-    block = task_block_of(recipe.teacher)
-    if block is None:
-        raise ModelError(f"{recipe.teacher}: this model answers no task yet; fine-tune it before task distillation")
-    if recipe.data is None or recipe.data.train is None:
-        raise RecipeError("data.train is missing: task distillation reads rows")
-    tokenizer = Tokenizer.load(model_folder(recipe.teacher))
-    if recipe.student.folder is not None:
-        _same_pieces(tokenizer, Tokenizer.load(model_folder(recipe.student.folder)), "the student")
-    task = task_from_block(block)
-    rows = read_rows(recipe.data.train, recipe.data, kind=task.kind, labelled=False)
-    if recipe.augmented is not None:
-        rows = rows + read_rows(recipe.augmented, DataRecipe(format="jsonl"), kind=task.kind, labelled=False)
-    return tokenizer, task, read_splits(task, recipe.data, tokenizer, train=_unlabelled(rows))
-
-
-def _unlabelled(rows: Sequence[Row]) -> list[Row]:
-    """Rows without their labels: the teacher gives the answers, and an unknown label must not stop it."""
-    return [Row(row.place, row.text, row.text_pair) for row in rows]
-
-
-def _imitate_inside(recipe: DistillRecipe, run: RunDir, teacher: Model, student: Model, splits: Splits) -> int:
-    """Stage 1; the number of its steps (0 where the recipe leaves it out)."""
-    if recipe.intermediate is None:
-        return 0
-    pair, learner = _inside(recipe, teacher, student)
-    loader = _loader(recipe, TaskSource(splits.train[1]), prepare)
-    session = _session(recipe, run, pair, learner, loader, label="distill (inside)", intermediate=True)
-    for _ in session:
-        pass  # no dev set to stop by: this stage teaches no answers
-    return session.total
-
-
-def _imitate_answers(
-    recipe: DistillRecipe,
-    run: RunDir,
-    teacher: Model,
-    student: Model,
-    task: Task,
-    splits: Splits,
-    tokenizer: Tokenizer,
-    first: int,
-) -> Session:
-    """Stage 2: soft cross-entropy with the teacher's answers, which are asked for once and kept."""
-    examples = splits.train[1]
-    run.log(f"asking the teacher about {len(examples):,} examples")
-    source = SoftSource(examples, asked_logits(teacher, task, examples))
-    loader = _loader(recipe, source, prepare_soft)
-    learner = ImitateAnswers(student, task, recipe.match.temperature)
-    session = _session(recipe, run, student, learner, loader, label="distill (answers)", first=first)
-    every = recipe.train.evaluate_every or loader.batches_per_epoch()
-    for step in session:
-        if splits.dev is not None and (step.number % every == 0 or step.number == session.total):
-            figures = evaluate_model(student, task, *splits.dev, tokenizer)
-            run.log(f"step {step.number}: dev " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
-            if not session.judge(figures[task.metric], figures):
-                break
-    session.restore_best()
-    return session
-
-
-class SoftSource(TaskSource):
-    """Examples with the teacher's asked logits beside them."""
-
-    def __init__(self, examples: Sequence[TaskExample], logits: Sequence[NDArray[Any]]) -> None:
-        super().__init__(examples)
-        self.logits = logits
-
-    def __getitem__(self, index: int) -> Any:
-        return self.examples[index], self.logits[index]
-
-
-def prepare_soft(item: tuple[TaskExample, NDArray[Any]], rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """As `prepare`, with the logits flat: batches concatenate along one axis."""
-    example, logits_NC = item
-    return {**prepare(example, rng), "teacher": logits_NC.reshape(-1)}
-
-
-class ImitateAnswers:
-    """Learner of the prediction loss; logits of the teacher come with the batch."""
-
-    def __init__(self, student: Model, task: Task, temperature: float) -> None:
-        self.student, self.task, self.temperature = student, task, temperature
-
-    def counts(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-        """Asked sequences or pieces."""
-        asked = float(len(asked_labels(batch)))
-        return {"prediction": asked, "agreement": asked}
-
-    def terms(self, batch: Mapping[str, Tensor]) -> Terms:
-        """Soft cross-entropy, and how often student and teacher say the same."""
-        mine_NC = self.task.asked(self.student, batch)
-        theirs_NC = batch["teacher"].view(mine_NC.shape)
-        loss = soft_cross_entropy(mine_NC, theirs_NC, self.temperature)
-        return Terms({"prediction": loss}, {"agreement": (mine_NC.argmax(-1) == theirs_NC.argmax(-1)).sum()})
-
-
-# ---- both ----------------------------------------------------------------------------------------------------------
-
-
-def _inside(recipe: DistillRecipe, teacher: Model, student: Model) -> tuple[nn.Module, ImitateInside]:
-    """Student and projections as one trained module, and their learner."""
-    states = paired_states(recipe.match, student=student.config.layers, teacher=teacher.config.layers)
-    projections = Projections(
-        len(states), student.config.width, teacher.config.width, seed=recipe.train.seed
-    )
-    pair = nn.ModuleDict({"student": student, "projections": projections})
-    return pair, ImitateInside(teacher, student, projections, recipe.match)
-
-
-def _loader(recipe: DistillRecipe, source: Source, data_side: Any) -> Loader:
-    return Loader(
-        source,
-        data_side,
-        seed=recipe.train.seed,
-        pieces=recipe.batch.pieces,
-        rows=recipe.batch.rows,
-        micro_pieces=recipe.batch.micro_pieces,
-        window=recipe.batch.window,
-    )
-
-
-def _session(
-    recipe: DistillRecipe,
-    run: RunDir,
-    model: nn.Module,
-    learner: Learner,
-    loader: Loader,
-    *,
-    label: str,
-    first: int = 0,
-    intermediate: bool = False,
-) -> Session:
-    train, optimizer, schedule, folder = recipe.train, recipe.optimizer, recipe.schedule, ""
-    if intermediate:
-        assert recipe.intermediate is not None
-        train = train.model_copy(update={"steps": recipe.intermediate.steps, "epochs": recipe.intermediate.epochs})
-        optimizer = optimizer.model_copy(update={"learning_rate": recipe.intermediate.learning_rate})
-        schedule, folder = recipe.intermediate.schedule, "inside"
-    return Session(
-        run,
-        model,
-        learner=learner,
-        iterate=iterate_from(loader.iterate, Cursor),
-        total=train.total_steps(loader.batches_per_epoch()),
-        optimizer=optimizer,
-        schedule=schedule,
-        train=train,
-        label=label,
-        folder=folder,
-        first=first,
-    )
-
-
-def _same_pieces(one: Tokenizer, other: Tokenizer, of: str) -> None:
-    if one.fingerprint != other.fingerprint:
-        raise ModelError(
-            f"{of} and the teacher have different tokenizers ({one.fingerprint[:12]} and {other.fingerprint[:12]}); "
-            "states are compared piece by piece, so both must cut text alike"
-        )

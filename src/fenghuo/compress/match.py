@@ -1,6 +1,6 @@
 """What a student is asked to imitate: which layers, and how far off it is.
 
-Source: TinyBERT (Jiao et al. 2020, arXiv 1909.10351), equations 7–10. Where its released code differs, the note says so.
+Source: TinyBERT (Jiao et al. 2020, arXiv 1909.10351), equations 7–10; notes say where its code differs.
 Shapes: T pieces, H heads, P valid (query, key) pairs, D width, N asked things, C classes.
 """
 
@@ -37,11 +37,14 @@ def layer_pairs(layers: str | Sequence[tuple[int, int]], *, student: int, teache
         for mine, theirs in layers:
             if not (1 <= mine <= student and 1 <= theirs <= teacher):
                 raise RecipeError(
-                    f"match.layers: ({mine}, {theirs}) is outside the student's 1…{student} and the teacher's 1…{teacher}"
+                    f"match.layers: ({mine}, {theirs}) is outside the student's 1…{student} "
+                    f"and the teacher's 1…{teacher}"
                 )
         return tuple((mine, theirs) for mine, theirs in layers)
     if student > teacher:
-        raise RecipeError(f"match.layers: a student of {student} layers is deeper than its teacher ({teacher})")
+        raise RecipeError(
+            f"match.layers: a student of {student} layers is deeper than its teacher ({teacher})"
+        )
     numbers = range(1, student + 1)
     match layers:
         case "bottom":

@@ -34,7 +34,8 @@ def choose_units(unit_start: Bools, rate: float, rng: np.random.Generator) -> Bo
     number = int(rate * units + rng.random())
     chosen = np.zeros(units, dtype=np.bool_)
     chosen[rng.permutation(units)[:number]] = True
-    return chosen[unit]
+    hidden: Bools = chosen[unit]
+    return hidden
 
 
 def show_instead(

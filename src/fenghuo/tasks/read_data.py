@@ -155,7 +155,7 @@ def _row(
         return str(value)
 
     if kind == "tag":
-        return _tag_row(place, record, field, data, labelled)
+        return _tag_row(place, dict(record), data, labelled)
     text = field(data.text, "text")
     pair = field(data.text_pair, "text_pair") if kind == "pair" else None
     label = field(data.label, "label").strip() if labelled or data.label in record else None
@@ -164,7 +164,7 @@ def _row(
     return Row(place, text, pair, label)
 
 
-def _tag_row(place: str, record: dict[str, object], field: object, data: DataRecipe, labelled: bool) -> Row:
+def _tag_row(place: str, record: dict[str, object], data: DataRecipe, labelled: bool) -> Row:
     """JSON: {"text", "entities": [{"start", "end", "label"}]} or {"tokens", "tags"}."""
     if "tokens" in record:
         tokens, tags = record["tokens"], record.get("tags", record.get("ner_tags"))

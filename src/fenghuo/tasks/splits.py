@@ -32,11 +32,18 @@ class Splits:
         for name, split, path in (("dev", self.dev, self.data.dev), ("test", self.test, self.data.test)):
             if split is not None:
                 figures = evaluate(*split)
-                found |= {name: figures, "value": figures[metric], "value_of": name, "examples_file": str(path)}
+                found |= {
+                    name: figures,
+                    "value": figures[metric],
+                    "value_of": name,
+                    "examples_file": str(path),
+                }
         return found
 
 
-def read_splits(task: Task, data: DataRecipe, tokenizer: Tokenizer, *, train: Sequence[Row] | None = None) -> Splits:
+def read_splits(
+    task: Task, data: DataRecipe, tokenizer: Tokenizer, *, train: Sequence[Row] | None = None
+) -> Splits:
     """Read the files a recipe names; `train` replaces the training rows where a stage makes its own.
 
     Raises:

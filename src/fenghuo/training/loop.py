@@ -25,7 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one micro-batch adds up to. Every value is a sum, over as many things as `Learner.counts` says under its name."""
+    """What one micro-batch adds up to: sums over as many things as `Learner.counts` says under the same name."""
 
     loss: Mapping[str, Tensor]
     """Scalars with a gradient; already weighted."""

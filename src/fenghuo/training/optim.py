@@ -116,6 +116,6 @@ def rate_at(step: int, total: int, recipe: ScheduleRecipe) -> float:
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * (1 - left)))
         case "polynomial":
-            return left**recipe.power
+            return float(left**recipe.power)
         case "wsd":
             return min(1.0, left / 0.2)

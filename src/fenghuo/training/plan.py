@@ -20,7 +20,8 @@ def training_plan(model: nn.Module, *, examples: int, pieces: int, batches: int,
     lines = [
         f"parameters       {weights:,}",
         f"examples         {examples:,} ({pieces:,} pieces, {batches:,} batches an epoch)",
-        f"steps            {steps:,} ({steps / max(1, batches):.2f} epochs, {pieces * steps // max(1, batches):,} pieces)",
+        f"steps            {steps:,} ({steps / max(1, batches):.2f} epochs, "
+        f"{pieces * steps // max(1, batches):,} pieces)",
         f"memory           {4 * megabytes:,.0f} MB for weights, gradients and two moments, and activations on top",
         f"disk             {(1 + 3 * (train.keep + 1)) * megabytes:,.0f} MB for the model and checkpoints",
     ]

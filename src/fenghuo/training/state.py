@@ -65,7 +65,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         DamagedError: a file is missing or its bytes are not those that were written.
     """
     try:
-        sums = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text().splitlines())
+        lines = (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())
+        sums = {name: digest for digest, name in lines}
         contents = {name: (folder / name).read_bytes() for name in (STATE, VALUES)}
         for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != sums.get(name):

@@ -1,0 +1,80 @@
+"""General distillation: a pretrained teacher's inside, imitated on raw text (TinyBERT, arXiv 1909.10351, §3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
+from numpy.typing import NDArray
+
+from fenghuo.compress.imitation import inside, loader_of, same_pieces, session_of
+from fenghuo.compress.recipe import DistillRecipe
+from fenghuo.errors import RecipeError
+from fenghuo.models.card import write_card
+from fenghuo.models.folder import load_model, save_model
+from fenghuo.models.start import model_folder, start_model, weights_file
+from fenghuo.net.model import HeadsConfig
+from fenghuo.rundir import RunDir
+from fenghuo.text.tokenizer import Tokenizer, Vocabulary
+
+
+def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
+    tokenizer = general_tokenizer(recipe)
+    teacher = load_model(model_folder(recipe.teacher))
+    source = general_source(recipe)
+    student = start_model(
+        recipe.student, HeadsConfig(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
+    )
+    assert recipe.corpus is not None
+    run.environment(
+        seed=recipe.train.seed,
+        inputs=[("teacher", weights_file(recipe.teacher)), ("corpus", corpus_file(recipe.corpus))],
+    )
+    loader = loader_of(recipe, source, Frame(tokenizer.vocabulary))
+    pair, learner = inside(recipe, teacher, student)
+    session = session_of(recipe, run, pair, learner, loader, label="distill (general)")
+    for _ in session:
+        pass  # the session logs and saves; there is no dev set to stop by
+    student.eval()
+    save_model(student, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
+    tokenizer.save(run.model)
+    last = run.metrics()[-1]
+    result = {
+        "role": "pretrained",
+        "task": "distill-general",
+        "metric": "train_loss",
+        "value": last.get("train/loss"),
+        "parameters": sum(weight.numel() for weight in student.parameters()),
+        "steps": session.total,
+        "train_s": round(session.spent_s, 1),
+    }
+    write_card(run.model, title="General student", recipe=recipe.model_dump(mode="json"), result=result)
+    run.finish(result)
+
+
+def general_tokenizer(recipe: DistillRecipe) -> Tokenizer:
+    if recipe.corpus is None:
+        raise RecipeError(
+            "corpus is missing: general distillation reads raw text (a run of `fenghuo corpus`)"
+        )
+    tokenizer = corpus_tokenizer(recipe.corpus)
+    same_pieces(tokenizer, Tokenizer.load(model_folder(recipe.teacher)), "the corpus")
+    return tokenizer
+
+
+def general_source(recipe: DistillRecipe) -> ShardSource:
+    assert recipe.corpus is not None
+    return ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Loader's data side of general distillation: `[CLS] slice [SEP]`, nothing hidden."""
+
+    vocabulary: Vocabulary
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        pieces = example.pieces.astype(np.int64)
+        return {"pieces": np.concatenate([[self.vocabulary.cls], pieces, [self.vocabulary.sep]])}

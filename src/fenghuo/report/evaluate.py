@@ -1,0 +1,59 @@
+"""`fenghuo evaluate`: a model folder against labelled rows, through the very answers that `predict` and `serve` give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fenghuo.errors import DataError, ModelError
+from fenghuo.serve.predictor import load_predictor
+from fenghuo.tasks.read_data import Row, read_rows
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
+from fenghuo.tasks.scores import class_scores, entity_scores
+
+
+def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]:
+    """Score a folder's fastest model (int8, then ONNX, then torch) on a file.
+
+    Args:
+        model: model folder or run folder.
+        data: labelled rows.
+        task: a kind or a data set's name, where the file's layout is not the usual one; by default the folder's
+            own kind.
+
+    Returns:
+        `{"task", "examples", "metrics": {name: value}}`, values 0 … 1.
+
+    Raises:
+        ModelError: no model, or one of another kind than `task`.
+        DataError: unreadable rows, or labels that the model does not know.
+    """
+    folder = model if (model / "config.json").is_file() else model / "model"
+    predictor = load_predictor(folder)
+    kind = predictor.card.kind
+    asked, layout = with_dataset(TaskRecipe(kind=task or kind), DataRecipe())
+    if asked.kind != kind:
+        raise ModelError(f"{model}: this model answers '{kind}', not '{asked.kind}'")
+    rows = read_rows(data, layout, kind=kind)
+    answers = predictor(_questions(rows))
+    if kind == "tag":
+        gold = [row.entities or () for row in rows]
+        metrics = entity_scores(gold, [_spans(answer) for answer in answers])
+    else:
+        labels = [row.label or "" for row in rows]
+        if strange := sorted(set(labels) - set(predictor.card.labels)):
+            known = ", ".join(predictor.card.labels)
+            raise DataError(f"{data}: label '{strange[0]}' is none of the model's ({known})")
+        metrics = class_scores(labels, [answer["label"] for answer in answers])
+    return {"task": task or kind, "examples": len(rows), "metrics": metrics}
+
+
+def _questions(rows: list[Row]) -> list[dict[str, str]]:
+    return [
+        {"text": row.text} if row.text_pair is None else {"text": row.text, "text_pair": row.text_pair}
+        for row in rows
+    ]
+
+
+def _spans(answer: dict[str, Any]) -> list[tuple[int, int, str]]:
+    return [(span["start"], span["end"], span["label"]) for span in answer["entities"]]

@@ -511,7 +511,7 @@ def test_evaluate_prints_a_table_or_json(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = {"task": "classify", "examples": 3, "metrics": {"accuracy": 0.5}}
-    stand_in(monkeypatch, {"fenghuo.finetune.evaluate:evaluate": lambda model, data, task: result})
+    stand_in(monkeypatch, {"fenghuo.report.evaluate:evaluate": lambda model, data, task: result})
     assert run(capfd, "evaluate", "m", "--data", "d").out.split() == [
         "classify,",
         "3",

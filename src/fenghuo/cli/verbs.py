@@ -89,7 +89,7 @@ def evaluate(model: Path, *, data: Path, task: str | None = None, json: bool = F
         task: A kind (classify, pair, tag) or a data set's name; absent: what the model folder remembers.
         json: Print one JSON object.
     """
-    result = load("fenghuo.finetune.evaluate:evaluate")(model, data, task)
+    result = load("fenghuo.report.evaluate:evaluate")(model, data, task)
     if json:
         print(json_text.dumps(result, ensure_ascii=False))
         return

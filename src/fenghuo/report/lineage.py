@@ -16,6 +16,9 @@ from typing import Any
 from fenghuo.errors import RunError
 from fenghuo.rundir import RunDir, sha256_of
 
+WEIGHTS = "model.safetensors"
+"""What stands for a model among a run's inputs: its bytes stay when the folder gets an export beside it."""
+
 ROLES_UP = ("teacher", "model", "student")
 """Inputs that a line goes up by, the likeliest first."""
 
@@ -35,7 +38,7 @@ class Run:
         Raises:
             RunError: not a run folder, or an unfinished one.
         """
-        folder = path.parent if path.name == "model" and not (path / "result.json").exists() else path
+        folder = _run_folder(path)
         return cls(folder, RunDir.read_result(folder), RunDir.read_environment(folder))
 
     @cached_property
@@ -131,7 +134,7 @@ class Lineage:
         """By path; and where a folder was moved, by its fingerprint among the runs at hand."""
         path = Path(str(given.get("path", "")))
         if path.exists():
-            folder = path.parent if path.name == "model" and not (path / "result.json").exists() else path
+            folder = _run_folder(path)
             if folder.resolve() not in self._known:
                 try:
                     self._known[folder.resolve()] = Run.read(folder)
@@ -144,10 +147,17 @@ class Lineage:
         if self._by_digest is None:  # reads every byte of every run: only where a path leads nowhere
             self._by_digest = {}
             for run in list(self._known.values()):
-                for folder in (run.path, run.model):
-                    if folder.is_dir():
-                        self._by_digest.setdefault(sha256_of(folder), run)
+                for place in (run.path, run.model, run.model / WEIGHTS):
+                    if place.exists():
+                        self._by_digest.setdefault(sha256_of(place), run)
         return self._by_digest
+
+
+def _run_folder(path: Path) -> Path:
+    """The run that a path among its files belongs to: the run itself, its `model` folder or the weights in it."""
+    if path.name == WEIGHTS:
+        path = path.parent
+    return path.parent if path.name == "model" and not (path / "result.json").exists() else path
 
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:

@@ -56,6 +56,7 @@ def complain(message: str) -> None:
 
 
 def _put(message: str, values: dict[str, Any]) -> None:
+    message = message.encode(errors="backslashreplace").decode()  # lone surrogates come in file names
     # Nobody may be reading stderr any more; a comment on the work must not end the work.
     with suppress(OSError, ValueError):
         if _settings.log_format == "json":

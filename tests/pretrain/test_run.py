@@ -1,0 +1,151 @@
+"""Pretraining as a user runs it: it learns, goes on after a kill in the same bits, and stops without loss."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fenghuo.objectives
+from fenghuo.config import build_recipe, dump_recipe
+from fenghuo.corpus.loader import collate
+from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.models.start import start_model
+from fenghuo.objectives import OBJECTIVES
+from fenghuo.objectives.objective import build_objective
+from fenghuo.pretrain.recipe import PretrainRecipe
+from fenghuo.pretrain.run import plan, run
+from fenghuo.rundir import RunDir
+from fenghuo.training.loop import to_tensors
+
+TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
+
+
+def recipe_of(corpus: Path, **train: object) -> PretrainRecipe:
+    return build_recipe(
+        PretrainRecipe,
+        {
+            "corpus": str(corpus),
+            "model": {"preset": "nezha-4l-312", "values": TINY},
+            "max_length": 32,
+            "batch": {"pieces": 512},
+            "optimizer": {"learning_rate": 3e-3},
+            "train": {"steps": 60, "seed": 3, "save_every": 5, "log_every": 5, **train},
+        },
+    )
+
+
+def test_every_objective_keeps_the_rooms_contract(corpus: Path) -> None:
+    tokenizer = corpus_tokenizer(corpus)
+    source = ShardSource(corpus, max_pieces=30)
+    files = {path.stem for path in Path(fenghuo.objectives.__file__).parent.glob("*.py")}
+    assert {home.split(":")[0].rsplit(".", 1)[1] for home in OBJECTIVES.values()} <= files
+    for name in OBJECTIVES:
+        objective = build_objective({"name": name}, tokenizer.vocabulary)
+        assert objective.name == name
+        assert "arXiv" in objective.citation
+        twice = [
+            collate([objective.prepare(source[i], np.random.default_rng((1, i))) for i in range(20)])
+            for _ in "ab"
+        ]
+        for key, value in twice[0].items():
+            np.testing.assert_array_equal(value, twice[1][key])
+        model = start_model(
+            recipe_of(corpus).model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=0
+        )
+        terms = objective.terms(model, to_tensors(twice[0], torch.device("cpu")))
+        counts = objective.counts(twice[0])
+        choices = tokenizer.vocabulary.size
+        assert terms.loss[name].item() / counts[name] == pytest.approx(math.log(choices), rel=0.1)
+
+
+def test_labels_are_the_pieces_that_stood_there(corpus: Path) -> None:
+    tokenizer = corpus_tokenizer(corpus)
+    source = ShardSource(corpus, max_pieces=30)
+    objective = build_objective({"name": "mlm", "rate": 0.3}, tokenizer.vocabulary)
+    for index in range(50):
+        example = source[index]
+        made = objective.prepare(example, np.random.default_rng(index))
+        framed = np.concatenate([[tokenizer.vocabulary.cls], example.pieces, [tokenizer.vocabulary.sep]])
+        np.testing.assert_array_equal(made["asked_pieces"], framed[made["asked_at"]])
+        untouched = np.ones(len(framed), dtype=bool)
+        untouched[made["asked_at"]] = False
+        np.testing.assert_array_equal(made["pieces"][untouched], framed[untouched])
+
+
+def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(corpus)
+    assert "parameters" in plan(recipe)
+    folder = RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe)
+    run(recipe, folder)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["figures"]["loss"] < 0.8 * math.log(300)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(5, 61, 5))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "README.md"} <= {
+        path.name for path in (tmp_path / "run" / "model").iterdir()
+    }
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["inputs"][0]["role"] == "corpus"
+
+
+def start(recipe_file: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fenghuo", "pretrain", str(recipe_file), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def newest_step(out: Path) -> int:
+    return max((int(path.name[5:]) for path in (out / "checkpoints").glob("step-*")), default=0)
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=400, save_every=4)), encoding="utf-8")
+    began_s = time.perf_counter()
+    assert start(recipe_file, tmp_path / "whole").wait() == 0
+    whole_s = time.perf_counter() - began_s
+
+    draw = random.Random(20)
+    killed_at = []
+    for _ in range(20):
+        process = start(recipe_file, tmp_path / "killed")
+        # Any moment of its life: while it imports, trains, writes a checkpoint, writes the model.
+        try:
+            process.wait(draw.uniform(0.2, 1.0) * whole_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        assert process.wait() in (0, -signal.SIGKILL)
+        killed_at.append(newest_step(tmp_path / "killed"))
+    assert start(recipe_file, tmp_path / "killed").wait() == 0
+    assert len(set(killed_at)) > 1, f"no kill fell into the training: {killed_at}"
+    name = "model/model.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    corpus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=3000, save_every=2000)), encoding="utf-8")
+    process = start(recipe_file, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert b"saved in" in said
+    assert b"Traceback" not in said
+    assert 0 < newest_step(tmp_path / "run") < 2000

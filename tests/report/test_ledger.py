@@ -185,6 +185,21 @@ def test_latency_uses_real_texts_spread_over_the_file(runs, monkeypatch):
     assert texts[-1].startswith("酒店很好，第36次")
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "data: {text: review, format: csv}\n",
+        "evaluate: {data: {text: review, format: csv}}\n",  # a quantization
+        "task: {kind: chnsenticorp}\ndata: {text: review, format: csv}\n",
+    ],
+)
+def test_rows_are_read_as_the_run_read_them(runs, recipe):
+    path = runs.folder / "rows.txt"
+    path.write_text('review,label\n"很好，真的",positive\n', encoding="utf-8")
+    run = runs.answering("x", role="quantized", value=0.9, data=path, recipe=recipe)
+    assert speed.evaluated_texts(speed.Run.read(run)) == ["很好，真的"]
+
+
 def test_slow_models_are_not_asked_all_day(monkeypatch):
     now = {"s": 0.0}
 

@@ -166,7 +166,8 @@ def evaluated_texts(run: Run) -> list[Question]:
 
 def _data_recipe(run: Run) -> DataRecipe:
     """How the run read its rows; a run without the key reads by the file's name."""
-    values = run.recipe.get("data")
+    evaluate = run.recipe.get("evaluate")  # where a quantization has them
+    values = run.recipe.get("data") or (evaluate.get("data") if isinstance(evaluate, dict) else None)
     data = build_recipe(DataRecipe, values) if isinstance(values, dict) else DataRecipe()
     task = run.recipe.get("task")
     if isinstance(task, dict) and "kind" in task:

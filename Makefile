@@ -1,0 +1,59 @@
+# Every target makes what it needs on a machine that has Python 3.11 or newer, and makes it once.
+#   make demo SCALE=full      make test PYTHON=python3.12
+
+PYTHON ?= python3
+SCALE  ?= small
+DEMO   ?= fenghuo-demo
+
+VENV      := .venv
+REFERENCE := .venv-reference
+BIN       := $(VENV)/bin
+READY     := $(VENV)/.ready
+REFERENCE_READY := $(REFERENCE)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint parity bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+demo: $(READY) ## the whole way on real text: corpus, pretraining, teacher, student, int8, ledger, report
+	$(BIN)/fenghuo demo --out $(DEMO) --scale $(SCALE)
+
+test: lint ## lint, types, then every test
+	$(BIN)/python -m pytest
+
+check: lint ## lint, types, and the tests that take seconds (under a minute)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+parity: $(READY) $(REFERENCE_READY) ## the same numbers as transformers 4.57.6, asked live
+	$(PARITY)
+
+bench: $(READY) ## every benchmark, side by side with its peer; JSON lines
+	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script --quick || exit 1; done
+
+clean: ## remove the virtual environments and caches; runs stay
+	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A stamp is written last, so that an interrupted installation is taken up again.
+$(READY): pyproject.toml constraints.txt
+	$(call new_venv,$(VENV))
+	$(BIN)/python -m pip install --quiet --editable '.[all,test]' --constraint constraints.txt
+	@touch $@
+
+$(REFERENCE_READY): tests/parity/requirements.txt
+	$(call new_venv,$(REFERENCE))
+	$(REFERENCE)/bin/python -m pip install --quiet --requirement tests/parity/requirements.txt
+	@touch $@
+
+define new_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "fenghuo needs Python 3.11 or newer, and '$(PYTHON)' is none: make PYTHON=python3.12 …" >&2; exit 1; }
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+@echo "installing into $(1) (once; minutes, most of them torch)" >&2
+endef

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fenghuo.corpus.loader import Cursor, Loader
@@ -9,13 +10,13 @@ from fenghuo.errors import RecipeError
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
-from fenghuo.models.start import start_model, task_block_of, weights_file
+from fenghuo.models.start import model_folder, start_model, task_block_of, weights_file
 from fenghuo.net.model import Model
 from fenghuo.rundir import RunDir
 from fenghuo.tasks.evaluate import evaluate_model
 from fenghuo.tasks.learner import TaskLearner
-from fenghuo.tasks.read_data import read_rows
-from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
+from fenghuo.tasks.read_data import Row, read_rows
+from fenghuo.tasks.recipe import TaskRecipe, with_dataset
 from fenghuo.tasks.splits import Splits, read_splits
 from fenghuo.tasks.task import Task, TaskSource, build_task, prepare, task_block, task_from_rows
 from fenghuo.text.tokenizer import Tokenizer
@@ -70,12 +71,15 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
     task_recipe, data = with_dataset(recipe.task, recipe.data)
     if data.train is None:
         raise RecipeError("data.train is missing: the file of rows to learn from")
-    folder = recipe.model.tokenizer or recipe.model.folder
-    if folder is None:
+    if recipe.model.folder is not None:
+        tokenizer = Tokenizer.load(model_folder(recipe.model.folder))
+    elif recipe.model.tokenizer is not None:
+        tokenizer = Tokenizer.load(recipe.model.tokenizer)
+    else:
         raise RecipeError("model.tokenizer is missing: a preset has no vocabulary of its own")
-    tokenizer = Tokenizer.load(folder)
-    task = _task(recipe, task_recipe, data)
-    splits = read_splits(task, data, tokenizer)
+    rows = read_rows(data.train, data, kind=task_recipe.kind)
+    task = _task(recipe, task_recipe, rows, place=str(data.train))
+    splits = read_splits(task, data, tokenizer, train=rows)
     model = start_model(
         recipe.model,
         task.heads(),
@@ -84,7 +88,9 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
         keep_head=_remembered(recipe, task_recipe) == list(task.labels),
     )
     if run is not None:
-        inputs: list[tuple[str, Path]] = [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
+        inputs: list[tuple[str, Path]] = (
+            [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
+        )
         inputs += [("data", path) for path in (data.train, data.dev, data.test) if path is not None]
         run.environment(seed=recipe.train.seed, inputs=inputs)
     return tokenizer, task, splits, model
@@ -96,11 +102,9 @@ def _remembered(recipe: FinetuneRecipe, task: TaskRecipe) -> list[str] | None:
     return list(block["labels"]) if block and block["kind"] == task.kind else None
 
 
-def _task(recipe: FinetuneRecipe, task_recipe: TaskRecipe, data: DataRecipe) -> Task:
+def _task(recipe: FinetuneRecipe, task_recipe: TaskRecipe, rows: Sequence[Row], *, place: str) -> Task:
     """The data's labels; where the folder knows the same ones in another order, the folder's order holds."""
-    assert data.train is not None
-    rows = read_rows(data.train, data, kind=task_recipe.kind)
-    task = task_from_rows(task_recipe, rows, place=str(data.train))
+    task = task_from_rows(task_recipe, rows, place=place)
     remembered = _remembered(recipe, task_recipe)
     if remembered is not None and set(remembered) == set(task.labels):
         return build_task(task_recipe, remembered)
@@ -140,7 +144,11 @@ def _finish(
         "rows": len(splits.train[0]),
         "steps": session.done,
         "train_s": round(session.spent_s, 1),
-        **splits.figures(lambda rows, examples: evaluate_model(model, task, rows, examples, tokenizer), task.metric),
+        **splits.figures(
+            lambda rows, examples: evaluate_model(model, task, rows, examples, tokenizer), task.metric
+        ),
     }
-    write_card(run.model, title=f"Fine-tuned: {task.kind}", recipe=recipe.model_dump(mode="json"), result=result)
+    write_card(
+        run.model, title=f"Fine-tuned: {task.kind}", recipe=recipe.model_dump(mode="json"), result=result
+    )
     run.finish(result)

@@ -41,10 +41,8 @@ class Splits:
         return found
 
 
-def read_splits(
-    task: Task, data: DataRecipe, tokenizer: Tokenizer, *, train: Sequence[Row] | None = None
-) -> Splits:
-    """Read the files a recipe names; `train` replaces the training rows where a stage makes its own.
+def read_splits(task: Task, data: DataRecipe, tokenizer: Tokenizer, *, train: Sequence[Row]) -> Splits:
+    """Read the dev and test files that a recipe names, and put the training rows beside them.
 
     Raises:
         DataError: an unreadable file, or a label the task does not know.
@@ -56,7 +54,4 @@ def read_splits(
         rows = read_rows(path, data, kind=task.kind)
         return rows, task.examples(rows, tokenizer)
 
-    if train is None:
-        assert data.train is not None
-        train = read_rows(data.train, data, kind=task.kind)
     return Splits(data, (train, task.examples(train, tokenizer)), split(data.dev), split(data.test))

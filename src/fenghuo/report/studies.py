@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fenghuo.errors import DamagedError
 from fenghuo.report.html import element, table, text
-from fenghuo.study.statistics import mean_and_deviation
 
 STUDY = "study.json"
 _FIELDS = ("comparison", "task", "metric", "mean_difference", "low", "high", "n", "values_a", "values_b")
@@ -72,7 +72,7 @@ def _cells(entry: Mapping[str, Any], reach: float) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    mean, deviation = mean_and_deviation(values)
+    mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{100 * mean:.2f} ± {100 * deviation:.2f}"
 
 

@@ -235,6 +235,12 @@ def test_every_stage_has_a_template_and_refuses_an_empty_recipe(
     assert not (tmp_path / "run").exists()
 
 
+def test_every_place_the_table_names_is_there() -> None:
+    text = Path(table.__file__).read_text(encoding="utf-8")
+    for place in re.findall(r'load\("([\w.]+:\w+)"\)', text):
+        assert callable(load(place)), place
+
+
 # Recipes
 
 
@@ -477,7 +483,7 @@ def test_plain_verbs_pass_what_was_given(
         monkeypatch,
         {
             "fenghuo.demo.way:run": note("demo"),
-            "fenghuo.text.vocabulary_run:train": note("vocab"),
+            "fenghuo.corpus.vocabulary:train": note("vocab"),
             "fenghuo.compress.export:export": note("export"),
             "fenghuo.serve.stream:predict_stream": note("predict", 1),
             "fenghuo.serve.server:serve": note("serve"),
@@ -495,7 +501,7 @@ def test_plain_verbs_pass_what_was_given(
     assert run(capfd, "report", "r1", "r2", "--out", "o.html").code == 0
     assert calls == [
         ("demo", (Path("d"), "full"), {}),
-        ("vocab", (["a", "b"], Path("v"), 9, False, 2), {}),
+        ("vocab", (["a", "b"], Path("v")), {"size": 9, "lowercase": False, "min_frequency": 2}),
         ("export", (Path("m"), "onnx", None), {}),
         ("predict", (Path("m"), "x", "-", True, 256), {}),
         ("serve", (Path("m"),), {"host": "::1", "port": 81, "threads": 2, **limits()}),

@@ -50,15 +50,12 @@ def imports(path: Path) -> Iterator[tuple[int, str, int]]:
 
 
 def places_in_text(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of `"fenghuo.room.file:name"` and of import_module's texts: imports that ast calls strings."""
+    """(line, dotted name) of texts such as `"fenghuo.room.file:name"`, which are imports by other means."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.startswith("fenghuo.")
-        ):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value.partition(":")[0]
-            if all(part.isidentifier() for part in name.split(".")):
+            parts = name.split(".")
+            if parts[0] == "fenghuo" and len(parts) > 1 and parts[1] in FLOOR:
                 yield node.lineno, name
 
 

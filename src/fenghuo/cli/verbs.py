@@ -68,7 +68,9 @@ def vocab_train(
         lowercase: Fold case and strip accents.
         min_frequency: A piece that occurs less often is left out.
     """
-    load("fenghuo.text.vocabulary_run:train")(input, out, size, lowercase, min_frequency)
+    load("fenghuo.corpus.vocabulary:train")(
+        input, out, size=size, lowercase=lowercase, min_frequency=min_frequency
+    )
 
 
 def export(model: Path, *, format: Literal["onnx"] = "onnx", out: Path | None = None) -> None:

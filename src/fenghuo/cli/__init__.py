@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from fenghuo import __version__
 from fenghuo.cli.failures import readable
-from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS
+from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS, Plain
 from fenghuo.cli.voice import with_voice
 from fenghuo.errors import UsageError
 from fenghuo.progress import complain
@@ -70,11 +70,11 @@ def build_app(verb: str | None) -> App:
         if name in SUBVERBS:
             above = App(name=name, help=SUBVERBS[name][0], sort_key=place)
             for inner, plain in SUBVERBS[name][1].items():
-                above.command(_leaf(inner, plain.help, plain.examples, with_voice(plain.function)))
+                above.command(_leaf(inner, plain.help, plain.examples, _plain(plain, name == verb)))
             app.command(above)
         elif name in PLAIN:
             plain = PLAIN[name]
-            app.command(_leaf(name, plain.help, plain.examples, with_voice(plain.function), sort_key=place))
+            app.command(_leaf(name, plain.help, plain.examples, _plain(plain, name == verb), sort_key=place))
         else:
             stage = STAGES[name]
             app.command(_leaf(name, stage.help, stage.examples, _command(name, verb), sort_key=place))
@@ -89,6 +89,10 @@ def _command(name: str, verb: str | None) -> Callable[..., Any] | None:
     from fenghuo.cli.stage import stage_command  # brings pydantic, and the stage's recipe
 
     return stage_command(name, STAGES[name])
+
+
+def _plain(plain: Plain, asked: bool) -> Callable[..., Any] | None:
+    return with_voice(plain.function) if asked else None
 
 
 def _leaf(

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import Activation, EncoderConfig
+from fenghuo.net.dropout import Dropout
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -28,12 +29,12 @@ class Block(nn.Module):
         self.inner = nn.Linear(config.width, config.inner_width)
         self.outer = nn.Linear(config.inner_width, config.width)
         self.outer_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.activation = config.activation
 
     def forward(self, x_TD: Tensor, layer: int, hear: Hear) -> Tensor:
         """(T, D) → (T, D)."""
-        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, layer, hear)))
+        x_TD = self.attention_norm(self.dropout.added(x_TD, self.attention(x_TD, layer, hear)))
         inner_TF = ACTIVATIONS[self.activation](self.inner(x_TD))
-        out_TD: Tensor = self.outer_norm(x_TD + self.dropout(self.outer(inner_TF)))
+        out_TD: Tensor = self.outer_norm(self.dropout.added(x_TD, self.outer(inner_TF)))
         return out_TD

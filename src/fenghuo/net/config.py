@@ -54,6 +54,8 @@ class EncoderConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.embed_width > self.width:
+            raise ValueError(f"embed_width {self.embed_width} is wider than width {self.width}")
         if self.layers % self.layer_groups:
             raise ValueError(f"layers {self.layers} is not a multiple of layer_groups {self.layer_groups}")
         if self.position == "nezha" and self.head_width % 2:

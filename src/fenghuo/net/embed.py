@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fenghuo.net.config import EncoderConfig
+from fenghuo.net.dropout import Dropout
 
 
 class Embedding(nn.Module):
@@ -27,7 +28,7 @@ class Embedding(nn.Module):
         }
         self.tables = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in sizes.items() if size})
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.project = nn.Linear(width, config.width) if width < config.width else None
 
     @property

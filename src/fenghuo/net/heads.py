@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fenghuo.net.block import ACTIVATIONS
 from fenghuo.net.config import EncoderConfig
+from fenghuo.net.dropout import Dropout
 
 
 class MlmHead(nn.Module):
@@ -61,7 +62,7 @@ class OutputHead(nn.Module):
 
     def __init__(self, config: EncoderConfig, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(config.width, outputs)
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ import math
 from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
+from fenghuo.net.chunked import chunked_attention
 from fenghuo.net.config import EncoderConfig
+from fenghuo.net.dropout import keep_mask
 from fenghuo.net.packing import Packing
-from fenghuo.net.position import distance_index
+from fenghuo.net.position import Rotation, distance_index
 
 
 class PackedHear:
@@ -48,40 +50,102 @@ class PackedHear:
             self.allowed = [square[:, None] for square in packing.squares(allowed_P)]
             if any(not bool(square.any(-1).all()) for square in self.allowed if square is not None):
                 raise ValueError("allowed: a piece may hear nothing, not even itself")
-        self.index: list[Tensor | None] = [None] * len(packing.blocks)
+        self.on_cpu = packing.device.type == "cpu"
+        self.places: list[Tensor] | None = None
+        self.rotations: list[Rotation | None] = [None] * len(packing.blocks)
         if table is not None:
-            places = packing.positions_T if places_T is None else places_T
-            laid = packing.lay_out(places)
-            self.index = [distance_index(p, p, config.relative_clip)[:, None] for p in laid]
+            self._lay_out_distances(table, places_T)
+
+    def _lay_out_distances(self, table: Tensor, places_T: Tensor | None) -> None:
+        clip = self.config.relative_clip
+        if places_T is not None and not _one_after_another(places_T, self.packing):
+            self.places = self.packing.lay_out(places_T)
+            return
+        for number, block in enumerate(self.packing.blocks):
+            if block.length <= clip + 1:
+                self.rotations[number] = Rotation(block.length, clip, table.shape[1], table.device)
+            elif not self.on_cpu:
+                self.places = self.packing.lay_out(self.packing.positions_T)
 
     def __call__(self, layer: int, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor) -> Tensor:
         split = (self.config.heads, self.config.head_width)
-        parts = [self.packing.lay_out(x_TD) for x_TD in (q_TD, k_TD, v_TD)]
+        parts = [self.packing.lay_out(x_TD) for x_TD in (q_TD * split[1] ** -0.5, k_TD, v_TD)]
         heard, scores = [], []
-        for number, (q, k, v) in enumerate(zip(*parts, strict=True)):
-            q, k, v = (x.unflatten(-1, split).transpose(1, 2) for x in (q, k, v))
-            out, score = self._attend(number, q, k, v)
-            heard.append(out.transpose(1, 2).flatten(2))
-            scores.append(score)
-        if layer in self.keep_scores:
+        for number, part in enumerate(zip(*parts, strict=True)):
+            q, k, v = (x.view(*x.shape[:2], *split).transpose(1, 2) for x in part)
+            out, score = self._attend(number, q, k, v, want_scores=layer in self.keep_scores)
+            heard.append(out.transpose(1, 2).flatten(2).to(q_TD.dtype))
+            if score is not None:
+                scores.append(score)
+        if scores:
             self.scores[layer] = self.packing.flat_pairs(scores)
         return self.packing.restore(heard)
 
-    def _attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        index, allowed = self.index[number], self.allowed[number]
+    def _attend(
+        self, number: int, q: Tensor, k: Tensor, v: Tensor, *, want_scores: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(n, H, L, N) of one block → the same, and (n, H, L, L) scores where they are wanted."""
+        rotation, allowed = self.rotations[number], self.allowed[number]
+        if self.table is not None or (self.on_cpu and (want_scores or self.dropout > 0)):
+            # Sines are too coarse in half precision, and so are sums of weights.
+            q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
+        if self.places is not None and rotation is None:
+            return self._attend_by_index(q, k, v, self.places[number], allowed)
+        far = self.table is not None and rotation is None
+        if rotation is not None:
+            q, k, v = rotation.apply(q, k, v)
+        score = None
+        if want_scores or far or (self.dropout > 0 and self.on_cpu):
+            heard, score = self._attend_in_chunks(q, k, v, allowed, far=far, want_scores=want_scores)
+        else:
+            heard = F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=self.dropout, scale=1.0)
+        return heard if rotation is None else rotation.undo(heard), score
+
+    def _attend_in_chunks(
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, far: bool, want_scores: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        shape = q.shape[:2]
+        bias, keep, scale = None, None, 1.0
+        if allowed is not None:
+            hidden = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device)
+            hidden.masked_fill_(~allowed, -math.inf)
+            bias = hidden.expand(-1, shape[1], -1, -1).flatten(0, 1)
+        if self.dropout > 0:
+            length = q.shape[2]
+            keep, scale = keep_mask((shape.numel(), length, length), self.dropout, q.device)
+        heard, score = chunked_attention(
+            *(x.reshape(-1, *x.shape[2:]) for x in (q, k, v)),
+            table=self.table.to(q.dtype) if far and self.table is not None else None,
+            bias=bias,
+            keep=keep,
+            scale=scale,
+            want_scores=want_scores,
+        )
+        return (
+            heard.view(*shape, *heard.shape[1:]),
+            None if score is None else score.view(*shape, *score.shape[1:]),
+        )
+
+    def _attend_by_index(
+        self, q: Tensor, k: Tensor, v: Tensor, places: Tensor, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The plain way, for distances that follow no pattern."""
+        assert self.table is not None
+        table = self.table.to(q.dtype)
         score = q @ k.mT
-        if index is not None and self.table is not None:
-            table = self.table.to(q.dtype)
-            index = index.expand(score.shape)
-            score = score + (q @ table.T).gather(-1, index)
-        score = score / math.sqrt(q.shape[-1])
+        index = distance_index(places, places, self.config.relative_clip)[:, None].expand(score.shape)
+        score = score + (q @ table.T).gather(-1, index)
         weight = score if allowed is None else score.masked_fill(~allowed, -math.inf)
         weight = F.dropout(weight.softmax(-1), self.dropout)
-        out = weight @ v
-        if index is not None:
-            far = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
-            out = out + far @ table
-        return out, score
+        by_row = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
+        return weight @ v + by_row @ table, score
+
+
+def _one_after_another(places_T: Tensor, packing: Packing) -> bool:
+    """Each sequence's places go up by one, wherever they begin."""
+    offset_T = places_T - packing.positions_T
+    first_S = torch.cat([offset_T, offset_T.new_zeros(1)])[packing.starts]
+    return bool((offset_T == first_S[packing.sequence_T]).all())
 
 
 class PaddedHear:

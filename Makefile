@@ -27,8 +27,8 @@ check: lint ## lint, types, and the tests that take seconds (under a minute)
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(READY)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 parity: $(READY) $(REFERENCE_READY) ## the same numbers as transformers 4.57.6, asked live

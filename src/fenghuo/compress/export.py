@@ -134,13 +134,14 @@ def is_current(folder: Path) -> bool:
 def to_onnx(model: Model) -> Any:
     """The model as an ONNX graph with dynamic batch and length, without a trace of the machine it was made on."""
     length = {0: "batch", 1: "length"}
-    example = torch.ones(2, 7, dtype=torch.long)  # 1 would be taken for a constant
+    # Sizes of 1 would be taken for constants, and one tensor given twice for one input.
+    example = tuple(torch.ones(2, 7, dtype=torch.long) for _ in INPUTS)
     headless = model.head is None and model.mlm is None
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 _Padded(model).eval(),
-                (example, example, torch.zeros_like(example)),
+                example,
                 dynamo=True,
                 verbose=False,
                 input_names=list(INPUTS),

@@ -14,6 +14,26 @@ from fenghuo.tasks.recipe import DataRecipe, TaskRecipe
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 
 
+class EvaluateRecipe(Recipe):
+    """What a smaller model is compared on with the one it came from."""
+
+    data: DataRecipe
+    """`data.test` decides, or `data.dev` where there is none; labels are the model's."""
+    max_drop: float | None = Field(default=None, ge=0)
+    """Points of the task's metric (hundredths) that may be lost; more is exit code 3, and no model."""
+
+
+class QuantizeRecipe(Recipe):
+    """A model, how its numbers are made smaller, and what that may cost."""
+
+    model: Path
+    """Model folder or run folder."""
+    method: Literal["dynamic"] = "dynamic"
+    """dynamic: int8 weights; activations are rounded while the model runs, so no calibration data is needed."""
+    evaluate: EvaluateRecipe | None = None
+    """Rows to compare on; absent: the model is quantized unseen."""
+
+
 class AugmentRecipe(Recipe):
     """New texts from labelled ones: words replaced by others that the masked language model finds likely there."""
 

@@ -1,0 +1,1 @@
+"""A run → a smaller run: augment, distill, export, quantize."""

@@ -190,7 +190,6 @@ def test_latency_uses_real_texts_spread_over_the_file(runs, monkeypatch):
     [
         "data: {text: review, format: csv}\n",
         "evaluate: {data: {text: review, format: csv}}\n",  # a quantization
-        "task: {kind: chnsenticorp}\ndata: {text: review, format: csv}\n",
     ],
 )
 def test_rows_are_read_as_the_run_read_them(runs, recipe):

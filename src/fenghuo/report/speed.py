@@ -29,7 +29,7 @@ from fenghuo.rundir.environment import hardware
 from fenghuo.serve.backends import FILES, BackendName, usable_cores
 from fenghuo.serve.predictor import load_predictor
 from fenghuo.tasks.read_data import read_rows
-from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
+from fenghuo.tasks.recipe import DataRecipe
 
 CACHE = ".ledger.json"
 """Hidden: the fingerprint of a run folder that serves as an input must not change when it is measured."""
@@ -168,11 +168,7 @@ def _data_recipe(run: Run) -> DataRecipe:
     """How the run read its rows; a run without the key reads by the file's name."""
     evaluate = run.recipe.get("evaluate")  # where a quantization has them
     values = run.recipe.get("data") or (evaluate.get("data") if isinstance(evaluate, dict) else None)
-    data = build_recipe(DataRecipe, values) if isinstance(values, dict) else DataRecipe()
-    task = run.recipe.get("task")
-    if isinstance(task, dict) and "kind" in task:
-        _, data = with_dataset(build_recipe(TaskRecipe, task), data)
-    return data
+    return build_recipe(DataRecipe, values) if isinstance(values, dict) else DataRecipe()
 
 
 def _length(text: Question) -> int:

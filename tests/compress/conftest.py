@@ -1,12 +1,15 @@
-"""Rows that a tiny model can learn, and a pretrained folder to start from."""
+"""Rows that a tiny model can learn, a pretrained folder to start from, and an exported model."""
 
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+from tests.compress.small_models import make_model
 
+from fenghuo.compress.export import export
 from fenghuo.models.folder import save_model
 from fenghuo.net.config import EncoderConfig, HeadsConfig
 from fenghuo.net.model import build_model
@@ -56,3 +59,17 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, review_tokenizer: Token
     save_model(build_model(config, HeadsConfig(mlm=True), seed=1, family="nezha"), folder)
     review_tokenizer.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A NEZHA classifier with its ONNX file. Exporting takes seconds: whoever changes it takes `folder`."""
+    folder = make_model(tmp_path_factory.mktemp("exported") / "model")
+    export(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(exported: Path, tmp_path: Path) -> Path:
+    """A copy of `exported`."""
+    return Path(shutil.copytree(exported, tmp_path / "model"))

@@ -30,7 +30,7 @@ except ImportError as problem:
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
-def needs_reduced_range() -> bool:
+def needs_reduced_range(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this processor adds products of 8-bit numbers in 16 bits, where they may overflow.
 
     x86 before VNNI does, so weights keep to 7 bits there; the accuracy lost otherwise is silent and large
@@ -39,7 +39,7 @@ def needs_reduced_range() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:  # not Linux: the safe answer
         return True
     flags = next((line for line in lines if line.startswith("flags")), "")

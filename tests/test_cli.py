@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -500,7 +501,7 @@ def test_plain_verbs_pass_what_was_given(
     assert run(capfd, "serve", "m", "--host", "::1", "--threads", "2").code == 0
     assert run(capfd, "report", "r1", "r2", "--out", "o.html").code == 0
     assert calls == [
-        ("demo", (Path("d"), "full"), {}),
+        ("demo", (Path("d"), "full", ANY), {}),
         ("vocab", (["a", "b"], Path("v")), {"size": 9, "lowercase": False, "min_frequency": 2}),
         ("export", (Path("m"), "onnx", None), {}),
         ("predict", (Path("m"), "x", "-", True, 256), {}),

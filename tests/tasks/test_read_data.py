@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fenghuo.config import build_recipe
 from fenghuo.errors import DataError
+from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.tasks.decode import tags_of
 from fenghuo.tasks.read_data import read_rows
 from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
@@ -127,9 +129,19 @@ def test_spans_survive_the_way_through_conll(
 
 
 def test_a_data_sets_name_stands_for_its_layout() -> None:
-    task, data = with_dataset(TaskRecipe(kind="lcqmc", max_length=64), DataRecipe())
-    assert (task.kind, task.max_length, data.columns) == ("pair", 64, ["text", "text_pair", "label"])
-    task, data = with_dataset(TaskRecipe(kind="chnsenticorp"), DataRecipe(text="given"))
-    assert (task.kind, task.max_length, data.text) == ("classify", 256, "given")
+    values = with_dataset({"task": {"kind": "lcqmc", "max_length": 64}, "data": {"train": "a.txt"}})
+    assert values["task"] == {"kind": "pair", "max_length": 64}
+    assert values["data"] == {"columns": ["text", "text_pair", "label"], "train": "a.txt"}
+    values = with_dataset({"task": "chnsenticorp", "data": {"text": "given"}})
+    assert values == {"task": {"kind": "classify", "max_length": 256}, "data": {"text": "given"}}
     with pytest.raises(ValueError, match="Did you mean 'lcqmc'"):
         TaskRecipe(kind="lcqcm")
+
+
+def test_a_resolved_recipe_says_what_the_name_stood_for() -> None:
+    recipe = build_recipe(
+        FinetuneRecipe, {"model": "nezha-base", "task": "chnsenticorp", "data": {"train": "a.tsv"}}
+    )
+    again = build_recipe(FinetuneRecipe, recipe.model_dump(mode="json"))
+    assert again == recipe
+    assert (again.task.kind, again.task.max_length, again.data.text) == ("classify", 256, "text_a")

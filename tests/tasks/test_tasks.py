@@ -34,7 +34,11 @@ from fenghuo.tasks.task import (
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.training.loop import to_tensors
 
-LABELS = {"classify": ["bad", "good"], "pair": ["0", "1", "2"], "tag": ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]}
+LABELS = {
+    "classify": ["bad", "good"],
+    "pair": ["0", "1", "2"],
+    "tag": ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"],
+}
 ROWS = {
     "classify": [Row("f:1", "服务很好", label="good"), Row("f:2", "价格太贵了，不推荐。", label="bad")],
     "pair": [Row("f:1", "服务很好", "酒店也不错", "1"), Row("f:2", "李明在北京", "王芳说", "2")],
@@ -83,7 +87,9 @@ def test_the_loss_begins_at_the_log_of_the_number_of_choices(kind: str, tokenize
 def test_perfect_logits_give_the_gold_answers(kind: str, tokenizer: Tokenizer) -> None:
     task = task_of(kind)
     examples = task.examples(ROWS[kind], tokenizer)
-    perfect = [10 * np.eye(len(task.labels))[np.atleast_1d(asked_labels({"labels": e.labels}))] for e in examples]
+    perfect = [
+        10 * np.eye(len(task.labels))[np.atleast_1d(asked_labels({"labels": e.labels}))] for e in examples
+    ]
     answers = task.answers(ROWS[kind], examples, perfect, tokenizer)
     assert answers == [task.gold(row) for row in ROWS[kind]]
     assert task.score([task.gold(row) for row in ROWS[kind]], answers)[task.metric] == 1.0
@@ -133,7 +139,11 @@ def test_the_asked_labels_stand_beside_the_asked_logits(tokenizer: Tokenizer) ->
     ("kind", "row", "message"),
     [
         ("classify", Row("f:7", "好", label="goood"), r"f:7: unknown label 'goood'. Did you mean 'good'"),
-        ("tag", Row("f:8", "李明", entities=((0, 2, "PRE"),)), r"f:8: unknown entity label 'PRE'. Did you mean 'PER'"),
+        (
+            "tag",
+            Row("f:8", "李明", entities=((0, 2, "PRE"),)),
+            r"f:8: unknown entity label 'PRE'. Did you mean 'PER'",
+        ),
     ],
 )
 def test_an_unknown_label_names_its_place(kind: str, row: Row, message: str, tokenizer: Tokenizer) -> None:

@@ -49,7 +49,13 @@ def demo(*, out: Path = Path("fenghuo-demo"), scale: Literal["small", "full"] = 
         out: Folder for data, runs, report and ledger.
         scale: small takes minutes on two cores; full takes hours, and makes the figures worth reading.
     """
-    load("fenghuo.demo.way:run")(out, scale)
+    ledger_of, render = load("fenghuo.report.ledger:ledger"), load("fenghuo.report.ledger:render")
+    tellers = load("fenghuo.demo.way:Tellers")(
+        compare=load("fenghuo.study.statistics:compare"),
+        table=lambda runs: render(ledger_of(runs)),
+        write_report=load("fenghuo.report.page:write_report"),
+    )
+    load("fenghuo.demo.way:run")(out, scale, tellers)
 
 
 def vocab_train(

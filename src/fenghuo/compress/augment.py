@@ -29,7 +29,6 @@ from fenghuo.net.model import Model
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
 from fenghuo.tasks.read_data import Row, read_rows
-from fenghuo.tasks.recipe import with_dataset
 from fenghuo.text.tokenizer import Pieces, Tokenizer, Vocabulary
 from fenghuo.text.words import Segmenter, load_segmenter
 from fenghuo.training.loop import to_tensors
@@ -84,7 +83,7 @@ def replaceable(word: str) -> bool:
 
 def run(recipe: AugmentRecipe, run: RunDir) -> None:
     """Augment `data.train` into `augmented.jsonl`; a run that was cut off goes on after its last whole chunk."""
-    task, data = with_dataset(recipe.task, recipe.data)
+    task, data = recipe.task, recipe.data
     if data.train is None:
         raise RecipeError("data.train is missing: the rows to augment")
     tokenizer = Tokenizer.load(model_folder(recipe.model))
@@ -129,7 +128,7 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
 
 def plan(recipe: AugmentRecipe) -> str:
     """Rows, forward passes and an upper bound of what is written."""
-    task, data = with_dataset(recipe.task, recipe.data)
+    task, data = recipe.task, recipe.data
     if data.train is None:
         raise RecipeError("data.train is missing: the rows to augment")
     rows = read_rows(data.train, data, kind=task.kind, labelled=False)

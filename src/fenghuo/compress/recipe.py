@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.tasks.recipe import DataRecipe, TaskRecipe
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 
 
@@ -58,6 +58,11 @@ class AugmentRecipe(Recipe):
     seed: int = Field(default=0, ge=0)
     """Decides which words are replaced, and by which candidate."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        return with_dataset(given)
+
 
 class MatchRecipe(Recipe):
     """What the student imitates, and how much each part weighs."""
@@ -77,6 +82,8 @@ class MatchRecipe(Recipe):
 class IntermediateRecipe(Recipe):
     """Stage 1 of task distillation: the teacher's inside."""
 
+    exactly_one: ClassVar = (("steps", "epochs"),)
+
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs`."""
     epochs: float | None = Field(default=None, gt=0)
@@ -85,12 +92,6 @@ class IntermediateRecipe(Recipe):
     """Peak learning rate of this stage."""
     schedule: ScheduleRecipe = ScheduleRecipe(name="constant", warmup=0.0)
     """Learning rate over the steps; TinyBERT keeps it constant."""
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of 'steps' and 'epochs'")
-        return self
 
 
 class DistillRecipe(Recipe):

@@ -40,25 +40,48 @@ class Stages:
 
     def shared(self) -> Iterator[Stage]:
         """Corpus, teacher and general student, augmentations: once for all seeds."""
-        yield self._stage("corpus", "corpus", "clean, deduplicate, cut into pieces, store with word edges", self._corpus())
+        yield self._stage(
+            "corpus", "corpus", "clean, deduplicate, cut into pieces, store with word edges", self._corpus()
+        )
         yield self._stage("pretrained", "pretrain", "NEZHA by whole-word masking", self._pretrain())
         yield self._stage("student", "distill", "general distillation into the student", self._general())
         for task in KINDS:
-            yield self._stage(f"{task}/augmented", "augment", f"{task}: new texts for the student", self._augment(task))
+            yield self._stage(
+                f"{task}/augmented", "augment", f"{task}: new texts for the student", self._augment(task)
+            )
 
     def line(self, task: str, seed: int) -> Iterator[Stage]:
         """Teacher → student → int8 of one task and seed."""
         at = f"{task}/seed-{seed}"
-        yield self._stage(f"{at}/teacher", "finetune", f"{task}: fine-tune the teacher", self._teacher(task, seed))
-        yield self._stage(f"{at}/student", "distill", f"{task}: distill inside, then answers", self._student(task, seed))
+        yield self._stage(
+            f"{at}/teacher", "finetune", f"{task}: fine-tune the teacher", self._teacher(task, seed)
+        )
+        yield self._stage(
+            f"{at}/student", "distill", f"{task}: distill inside, then answers", self._student(task, seed)
+        )
         yield self._stage(f"{at}/int8", "quantize", f"{task}: int8", self._int8(task, seed))
 
     def others(self, task: str, seed: int) -> Iterator[Stage]:
         """What the line is compared with: from scratch, without distillation, without augmentation."""
         at = f"{task}/seed-{seed}"
-        yield self._stage(f"{at}/scratch", "finetune", f"{task}: the teacher's network from scratch", self._alone(task, seed, self.scale.teacher))
-        yield self._stage(f"{at}/alone", "finetune", f"{task}: the student's network without distillation", self._alone(task, seed, self.scale.student))
-        yield self._stage(f"{at}/plain", "distill", f"{task}: the student without augmentation", self._student(task, seed, augmented=False))
+        yield self._stage(
+            f"{at}/scratch",
+            "finetune",
+            f"{task}: the teacher's network from scratch",
+            self._alone(task, seed, self.scale.teacher),
+        )
+        yield self._stage(
+            f"{at}/alone",
+            "finetune",
+            f"{task}: the student's network without distillation",
+            self._alone(task, seed, self.scale.student),
+        )
+        yield self._stage(
+            f"{at}/plain",
+            "distill",
+            f"{task}: the student without augmentation",
+            self._student(task, seed, augmented=False),
+        )
 
     # ---- recipes ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,7 @@ from fenghuo.demo.data import DemoData, prepare
 from fenghuo.demo.scale import SCALES, Scale
 from fenghuo.demo.stages import KINDS, Stage, Stages
 from fenghuo.progress import say
-from fenghuo.report.ledger import ledger, render
-from fenghuo.report.page import write_report
 from fenghuo.rundir import RunDir, folder_atomic, write_json
-from fenghuo.study.statistics import compare
 from fenghuo.text.vocabulary import train_vocabulary
 
 SPLIT_SEED = 1
@@ -33,7 +31,19 @@ COMPARISONS = (
 """(in words, arm a, arm b): the interval is that of b - a."""
 
 
-def run(out: Path, scale: Literal["small", "full"] = "small") -> None:
+@dataclass(frozen=True, kw_only=True)
+class Tellers:
+    """What the end of the way is told with; the rooms beside this one, handed in by who calls."""
+
+    compare: Callable[..., dict[str, Any]]
+    """`study.statistics.compare`"""
+    table: Callable[[Sequence[Path]], str]
+    """Runs → the ledger as text."""
+    write_report: Callable[[Sequence[Path], Path], None]
+    """`report.page.write_report`"""
+
+
+def run(out: Path, scale: Literal["small", "full"], tellers: Tellers) -> None:
     """Run every stage that is not finished yet, then print the ledger and where everything is.
 
     Raises:
@@ -45,19 +55,21 @@ def run(out: Path, scale: Literal["small", "full"] = "small") -> None:
     _vocabulary(out / "vocabulary", data, sizes)
     stages = Stages(out, data, sizes)
     first = sizes.seeds[0]
-    lines = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, first))]
-    rest = list(_further(stages, sizes))
-    for number, stage in enumerate([*lines, *rest], 1):
-        _run(stage, out, f"[{number}/{len(lines) + len(rest)}]")
-    extra = _study(out, sizes) if rest else []
+    all_stages = [
+        *stages.shared(),
+        *(stage for task in KINDS for stage in stages.line(task, first)),
+        *_further(stages, sizes),
+    ]
+    for number, stage in enumerate(all_stages, 1):
+        _run(stage, out, f"[{number}/{len(all_stages)}]")
     runs = [out / name for name in _told(first)]
-    rows = ledger(runs)
-    report = out / "report.html"
-    write_report([*runs, *extra], report)
-    print(render(rows))
+    study = [_study(out, sizes, tellers)] if len(sizes.seeds) > 1 else []
+    table, report = tellers.table(runs), out / "report.html"
+    tellers.write_report([*runs, *study], report)
     spent_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_before_s
     _note_time(out / "time.json", spent_s, cpu_s)
     say(f"this took {spent_s / 60:.1f} minutes ({cpu_s / 60:.1f} of processor time)")
+    print(table)
     print(f"\nreport   {_shown(report)}")
     print(f"serve    fenghuo serve {_shown(out / 'reviews' / f'seed-{first}' / 'int8' / 'model')}")
 
@@ -112,7 +124,7 @@ def _told(seed: int) -> list[str]:
     return ["pretrained", "student", *lines]
 
 
-def _study(out: Path, scale: Scale) -> list[Path]:
+def _study(out: Path, scale: Scale, tellers: Tellers) -> Path:
     """`study.json`: every comparison over the paired seeds."""
     found = []
     for task in KINDS:
@@ -121,15 +133,14 @@ def _study(out: Path, scale: Scale) -> list[Path]:
                 arm: [RunDir.read_result(out / task / f"seed-{seed}" / arm)["value"] for seed in scale.seeds]
                 for arm in (a, b)
             }
-            found.append(compare(words, task=task, metric=METRICS[task], a=values[a], b=values[b]))
-    path = out / "study.json"
-    write_json(path, found)
+            found.append(tellers.compare(words, task=task, metric=METRICS[task], a=values[a], b=values[b]))
+    write_json(out / "study.json", found)
     for one in found:
         say(
             f"{one['task']:8} {one['comparison']:36} {100 * one['mean_difference']:+.2f} points "
             f"[{100 * one['low']:+.2f}, {100 * one['high']:+.2f}]"
         )
-    return [path]
+    return out / "study.json"
 
 
 def _cpu_s() -> float:
@@ -140,10 +151,11 @@ def _cpu_s() -> float:
 def _note_time(path: Path, spent_s: float, cpu_s: float) -> None:
     """Add this call to the times kept: an interrupted demo takes several calls."""
     before: list[Any] = json.loads(path.read_text()) if path.exists() else []
-    write_json(path, [*before, {"wall_s": round(spent_s, 1), "cpu_s": round(cpu_s, 1), "cores": os.cpu_count()}])
+    write_json(
+        path, [*before, {"wall_s": round(spent_s, 1), "cpu_s": round(cpu_s, 1), "cores": os.cpu_count()}]
+    )
 
 
 def _shown(path: Path) -> str:
     """Relative to where the user stands, if it lies below."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import model_validator
 
 from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.tasks.recipe import DataRecipe, TaskRecipe
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 
 
@@ -31,7 +31,7 @@ class FinetuneRecipe(Recipe):
     train: TrainRecipe = TrainRecipe(epochs=3)
     """Epochs or steps, seed, evaluation, patience."""
 
-    @field_validator("task", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _one_word(cls, given: Any) -> Any:
-        return {"kind": given} if isinstance(given, str) else given
+    def _resolve(cls, given: Any) -> Any:
+        return with_dataset(given)

@@ -16,7 +16,7 @@ from fenghuo.rundir import RunDir
 from fenghuo.tasks.evaluate import evaluate_model
 from fenghuo.tasks.learner import TaskLearner
 from fenghuo.tasks.read_data import Row, read_rows
-from fenghuo.tasks.recipe import TaskRecipe, with_dataset
+from fenghuo.tasks.recipe import TaskRecipe
 from fenghuo.tasks.splits import Splits, read_splits
 from fenghuo.tasks.task import Task, TaskSource, build_task, prepare, task_block, task_from_rows
 from fenghuo.text.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ def plan(recipe: FinetuneRecipe) -> str:
 
 
 def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task, Splits, Model]:
-    task_recipe, data = with_dataset(recipe.task, recipe.data)
+    task_recipe, data = recipe.task, recipe.data
     if data.train is None:
         raise RecipeError("data.train is missing: the file of rows to learn from")
     if recipe.model.folder is not None:

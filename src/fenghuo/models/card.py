@@ -39,7 +39,7 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         "---",
         f"# {title}",
         "",
-        f"Made by fenghuo {__version__}. The run folder above this one holds the environment, seeds and input checksums.",
+        f"Made by fenghuo {__version__}. The run folder above it holds environment, seeds and checksums of inputs.",
         "",
         "| figure | value |",
         "| --- | --- |",

@@ -69,7 +69,9 @@ def start_model(
     model = build(
         None, family=family.name, values={**kept, **recipe.values}, vocab=vocab, heads=heads, seed=seed
     )
-    drawn = {name: weight.detach().clone() for name, weight in model.named_parameters() if name.startswith("head.")}
+    drawn = {
+        name: weight.detach().clone() for name, weight in model.named_parameters() if name.startswith("head.")
+    }
     load_into(model, folder)
     if not keep_head:
         with torch.no_grad():

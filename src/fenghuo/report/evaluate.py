@@ -1,4 +1,4 @@
-"""`fenghuo evaluate`: a model folder against labelled rows, through the very answers that `predict` and `serve` give."""
+"""`fenghuo evaluate`: a model against labelled rows, through the very answers that `predict` and `serve` give."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]
     """
     folder = model if (model / "config.json").is_file() else model / "model"
     predictor = load_predictor(folder)
-    kind = predictor.card.kind
-    asked, layout = with_dataset(TaskRecipe(kind=task or kind), DataRecipe())
-    if asked.kind != kind:
-        raise ModelError(f"{model}: this model answers '{kind}', not '{asked.kind}'")
-    rows = read_rows(data, layout, kind=kind)
+    kind = predictor.task.kind
+    layout = with_dataset({"task": task or kind, "data": {}})
+    if (asked := TaskRecipe(**layout["task"]).kind) != kind:
+        raise ModelError(f"{model}: this model answers '{kind}', not '{asked}'")
+    rows = read_rows(data, DataRecipe(**layout["data"]), kind=kind)
     answers = predictor(_questions(rows))
     if kind == "tag":
         gold = [row.entities or () for row in rows]
         metrics = entity_scores(gold, [_spans(answer) for answer in answers])
     else:
         labels = [row.label or "" for row in rows]
-        if strange := sorted(set(labels) - set(predictor.card.labels)):
-            known = ", ".join(predictor.card.labels)
+        if strange := sorted(set(labels) - set(predictor.task.labels)):
+            known = ", ".join(predictor.task.labels)
             raise DataError(f"{data}: label '{strange[0]}' is none of the model's ({known})")
         metrics = class_scores(labels, [answer["label"] for answer in answers])
     return {"task": task or kind, "examples": len(rows), "metrics": metrics}

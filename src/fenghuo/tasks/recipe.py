@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,16 +66,22 @@ class DataRecipe(Recipe):
     """Rows with this label are left out (OCNLI's `-`)."""
 
 
-def with_dataset(task: TaskRecipe, data: DataRecipe) -> tuple[TaskRecipe, DataRecipe]:
-    """Put a data set's values where the recipe left the defaults."""
-    values = DATASETS.get(task.kind)
-    if values is None:
-        return task, data
-    for_task = {k: v for k, v in values.items() if k in ("max_length",) and k not in task.model_fields_set}
-    for_data = {
-        k: v for k, v in values.items() if k in DataRecipe.model_fields and k not in data.model_fields_set
-    }
-    return (
-        task.model_copy(update={"kind": values["kind"], **for_task}),
-        data.model_copy(update=for_data),
-    )
+def with_dataset(values: Any) -> Any:
+    """A recipe's values with a data set's name resolved, for a `mode="before"` validator: so that the recipe a run
+    writes down says what was done, and does it again.
+
+    Args:
+        values: the recipe as given; `task` may be one word. What is given wins over the data set's own values.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    given = values.get("task")
+    task = {"kind": given} if isinstance(given, str) else given
+    if not isinstance(task, Mapping):
+        return values
+    known = DATASETS.get(str(task.get("kind")), {})
+    for_task = {key: value for key, value in known.items() if key in TaskRecipe.model_fields}
+    for_data = {key: value for key, value in known.items() if key in DataRecipe.model_fields}
+    data = values.get("data")
+    resolved = {**values, "task": {**for_task, **task, **({"kind": known["kind"]} if known else {})}}
+    return {**resolved, "data": {**for_data, **data}} if isinstance(data, Mapping) else resolved

@@ -4,17 +4,18 @@ import json
 import shutil
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from fenghuo.errors import GateError, RunError
-from fenghuo.report import speed
+from fenghuo.report import speed, stopwatch
 from fenghuo.report.ledger import Row, gate, ledger, render, to_json
 
 
 @pytest.fixture
-def stopwatch(monkeypatch):
-    """A clock that a fake predictor moves: teachers take 8 ms a text, students 2, int8 1."""
-    now = {"s": 0.0, "calls": 0}
+def clock(monkeypatch):
+    """Moved by fake predictors: teachers take 8 ms a text, students 2, int8 1."""
+    now = {"s": 0.0, "calls": 0, "slower": 1.0}
     took_s = {"teacher": 0.008, "student": 0.002, "quantized": 0.001, "baseline": 0.002}
 
     class Predict:
@@ -23,11 +24,11 @@ def stopwatch(monkeypatch):
             self._s = took_s[folder.parent.name]
 
         def __call__(self, texts):
-            now["s"] += self._s * len(texts)
+            now["s"] += self._s * len(texts) * now["slower"]
             now["calls"] += 1
 
     monkeypatch.setattr(speed, "load_predictor", lambda folder, threads: Predict(folder, threads))
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now["s"])
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now["s"])
     return now
 
 
@@ -133,7 +134,7 @@ def test_runs_that_are_not_finished_and_runs_without_a_metric(runs, capsys):
         ledger([corpus], measure=False)
 
 
-def test_the_clock_and_what_it_keeps(runs, stopwatch):
+def test_the_clock_and_what_it_keeps(runs, clock):
     line = runs.line()
     rows = by_run(ledger(line, threads=2))
     assert rows["teacher"].p50_ms == rows["teacher"].p95_ms == pytest.approx(8.0)
@@ -148,18 +149,38 @@ def test_the_clock_and_what_it_keeps(runs, stopwatch):
     }
     assert rows["pretrained"].p50_ms is None
 
-    calls = stopwatch["calls"]
+    calls = clock["calls"]
     assert by_run(ledger(line, threads=2)) == rows
-    assert stopwatch["calls"] == calls
+    assert clock["calls"] == calls
     ledger(line, threads=1)  # another question
-    assert stopwatch["calls"] > calls
-    calls = stopwatch["calls"]
+    assert clock["calls"] > calls
+    calls = clock["calls"]
     (line[3] / "model" / "model.safetensors").write_bytes(b"other weights")
+    ledger(line, threads=2)  # all again: figures of different hours are not compared
+    assert clock["calls"] > calls + 4 * stopwatch.ROUNDS * stopwatch.FEWEST_CALLS_A_ROUND
+
+
+def test_a_busy_machine_is_said_and_not_believed(runs, clock, monkeypatch, capsys):
+    measure = stopwatch._singles
+    singles = []
+
+    def busier(one, number):
+        singles.append(number)
+        clock["slower"] = 3.0 if number == 2 else 1.0
+        return measure(one, number)
+
+    monkeypatch.setattr(stopwatch, "_singles", busier)
+    line = runs.line()
     ledger(line, threads=2)
-    assert calls < stopwatch["calls"] < calls + 2 * (speed.CALLS + speed.WARM_UP_CALLS + speed.PASSES)
+    assert "differ by a factor of 3.0" in capsys.readouterr().err
+    assert not (line[1] / speed.CACHE).exists()
+    rounds = len(singles)
+    ledger(line, threads=2)
+    assert len(singles) == 2 * rounds
+    assert singles[:rounds] == sorted(singles[:rounds]), "models take turns"
 
 
-def test_measuring_leaves_the_fingerprint_of_a_run_alone(runs, stopwatch):
+def test_measuring_leaves_the_fingerprint_of_a_run_alone(runs, clock):
     line = runs.line()
     before = speed.sha256_of(line[1])
     ledger(line, threads=2)
@@ -167,7 +188,7 @@ def test_measuring_leaves_the_fingerprint_of_a_run_alone(runs, stopwatch):
     assert speed.sha256_of(line[1]) == before
 
 
-def test_texts_that_are_gone_leave_the_columns_empty(runs, stopwatch, capsys):
+def test_texts_that_are_gone_leave_the_columns_empty(runs, clock, capsys):
     line = runs.line()
     (runs.folder / "test.tsv").unlink()
     rows = by_run(ledger(line, threads=2))
@@ -205,10 +226,28 @@ def test_slow_models_are_not_asked_all_day(monkeypatch):
     def predict(texts):
         now["s"] += 4.0 * len(texts)
 
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now["s"])
-    figures = speed.measure(predict, ["一", "二三"])
-    assert figures["calls"] == speed.FEWEST_CALLS
-    assert figures["p50_ms"] == pytest.approx(4000)
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now["s"])
+    (times,) = stopwatch.measure([(predict, ["一", "二三"] * 8)])
+    assert times.calls == stopwatch.ROUNDS * stopwatch.FEWEST_CALLS_A_ROUND
+    assert times.p50_ms == times.p95_ms == pytest.approx(4000)
+    assert times.texts_per_s == pytest.approx(0.25, abs=0.1)
+    assert times.spread == 1.0
+    assert now["s"] < 4 * (stopwatch.WARM_UP_CALLS + times.calls + 16 + 1)
+
+
+def test_percentiles_are_those_of_single_calls(monkeypatch):
+    now = {"s": 0.0}
+
+    def predict(texts):
+        now["s"] += 0.001 * sum(map(len, texts))
+
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now["s"])
+    lengths = [1 + n % 100 for n in range(256)]
+    texts = ["字" * length for length in lengths]
+    times, other = stopwatch.measure([(predict, texts), (predict, [("一", "二三")])])
+    assert (times.p50_ms, times.p95_ms) == pytest.approx(tuple(np.percentile(lengths, [50, 95])))
+    assert times.calls == stopwatch.ROUNDS * stopwatch.CALLS_A_ROUND
+    assert other.calls == times.calls
 
 
 def test_json_has_the_promised_fields(runs):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fenghuo.errors import GateError, RunError
 from fenghuo.progress import say
 from fenghuo.report.lineage import Lineage, Run, read_runs
-from fenghuo.report.speed import answering_file, bytes_on_disk, speed_of
+from fenghuo.report.speed import Speed, answering_file, bytes_on_disk, speeds
 from fenghuo.report.table import Column, aligned
 from fenghuo.serve.backends import usable_cores
 
@@ -65,13 +65,16 @@ def ledger(paths: Sequence[Path], *, threads: int | None = None, measure: bool =
     lineage = Lineage(runs)
     teachers = {run.path: lineage.teacher(run) for run in runs}
     tops = {teacher.path.resolve() for teacher in teachers.values() if teacher is not None}
+    # A teacher that was not named is timed too: it is what the others are faster than.
+    answering = {run.path: run for run in [*runs, *teachers.values()] if run is not None and run.answers}
+    timed = speeds(list(answering.values()), threads=threads) if measure else {}
     rows = []
     for run in runs:
         is_teacher = run.path.resolve() in tops
         if teachers[run.path] is None and run.answers:
             for problem in lineage.problems(run):
                 say(f"{run.path}: no drop: {problem}")
-        rows.append(_row(run, run if is_teacher else teachers[run.path], is_teacher, threads, measure))
+        rows.append(_row(run, run if is_teacher else teachers[run.path], is_teacher, timed))
     return rows
 
 
@@ -82,9 +85,9 @@ def _has_figures(run: Run) -> bool:
     return True
 
 
-def _row(run: Run, teacher: Run | None, is_teacher: bool, threads: int | None, measure: bool) -> Row:
-    speed = speed_of(run, threads=threads) if measure and run.answers else None
-    base = speed_of(teacher, threads=threads) if speed is not None and teacher is not None else None
+def _row(run: Run, teacher: Run | None, is_teacher: bool, timed: Mapping[Path, Speed]) -> Row:
+    speed = timed.get(run.path)
+    base = None if teacher is None else timed.get(teacher.path)
     parameters = run.number("parameters")
     return Row(
         run=str(run.path),

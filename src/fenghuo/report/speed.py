@@ -1,7 +1,7 @@
 """How long a model takes to answer real texts. Only the ledger asks.
 
-Latency: one text a call, the texts of the run's evaluation file, so that their lengths are real. Throughput:
-all of them in one call, batched as the predictor likes it. Figures are kept beside the run under what they
+Latency: one text a call, texts of the run's evaluation file, so that their lengths are real. Throughput: all
+of them in one call, batched as the predictor likes it. Figures are kept beside the run under what they
 depend on (file, texts, threads, machine, packages), so that a ledger asked for twice is quick.
 """
 
@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from fenghuo.config import build_recipe
 from fenghuo.errors import DataError, DiskError, ModelError, UsageError
 from fenghuo.progress import say
 from fenghuo.report.lineage import Run
+from fenghuo.report.stopwatch import Question, measure
 from fenghuo.rundir import sha256_of, write_json
 from fenghuo.rundir.environment import hardware
 from fenghuo.serve.backends import FILES, BackendName, usable_cores
@@ -35,101 +33,92 @@ CACHE = ".ledger.json"
 """Hidden: the fingerprint of a run folder that serves as an input must not change when it is measured."""
 
 TEXTS = 256
-CALLS = 256
-WARM_UP_CALLS = 12
-LIMIT_S = 30.0
-"""Of the timed single calls; at least `FEWEST_CALLS` are made however slow the model is."""
-FEWEST_CALLS = 20
-PASSES = 3
-"""Of all texts at once; the median counts."""
-
-Question = str | tuple[str, str]
+NOISY = 1.5
+"""A spread above it is said, and such figures are not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What was measured, and with how much."""
+    """What was measured of a run's model, and with how much."""
 
     p50_ms: float
     p95_ms: float
     texts_per_s: float
-    backend: str
-    threads: int
     calls: int
+    spread: float
     texts: int
+    threads: int
+    backend: str
 
 
-def measure(predict: Callable[[Sequence[Any]], Any], texts: Sequence[Question]) -> dict[str, float]:
-    """Time single calls (p50 and p95, ms) and calls with all texts (texts/s).
+def speeds(runs: Sequence[Run], *, threads: int | None = None) -> dict[Path, Speed]:
+    """Speed of each run's model on the texts it was evaluated on.
 
-    Args:
-        predict: takes a list of texts.
-        texts: at least one; used in turn.
-    """
-    longest = sorted(texts, key=_length, reverse=True)[:2]  # memory for them is taken before the clock runs
-    for text in islice(cycle([*longest, *texts]), WARM_UP_CALLS):
-        predict([text])
-    taken_s: list[float] = []
-    began_s = time.perf_counter()
-    for text in islice(cycle(texts), CALLS):
-        before_s = time.perf_counter()
-        predict([text])
-        taken_s.append(time.perf_counter() - before_s)
-        if len(taken_s) >= FEWEST_CALLS and time.perf_counter() - began_s > LIMIT_S:
-            break
-    passes_s = []
-    for _ in range(PASSES):
-        before_s = time.perf_counter()
-        predict(texts)
-        passes_s.append(time.perf_counter() - before_s)
-    percentiles = statistics.quantiles(taken_s, n=100, method="inclusive")
-    return {
-        "p50_ms": 1000 * statistics.median(taken_s),
-        "p95_ms": 1000 * percentiles[94],
-        "texts_per_s": len(texts) / statistics.median(passes_s),
-        "calls": len(taken_s),
-    }
-
-
-def speed_of(run: Run, *, threads: int | None = None) -> Speed | None:
-    """The speed of a run's model on its evaluated texts: kept figures where they still hold, else measured.
+    Kept figures are used where there are some for all of them; else all are timed in one sitting, in turns, since
+    figures of different hours may not be compared.
 
     Args:
         threads: of one call; None takes the cores this process may use.
 
     Returns:
-        None where the model or its texts cannot be read any more; the reason goes to the progress lines.
+        Run folder → speed, without the runs whose model or texts cannot be read any more; the reason goes to
+        the progress lines.
     """
     asked = threads or usable_cores()
+    sitters = [sitter for run in runs if (sitter := _sitter(run, asked)) is not None]
+    kept = {sitter.run.path: sitter.kept for sitter in sitters if sitter.kept is not None}
+    if len(kept) == len(sitters):
+        return kept
+    ready = []
+    for sitter in sitters:
+        try:
+            ready.append((sitter, load_predictor(sitter.run.model, threads=asked)))
+        except UsageError as problem:
+            say(f"{sitter.run.path}: not timed: {problem}")
+    say(f"timing {len(ready)} models in turns, {asked} threads")
+    measured = measure([(predict, sitter.texts) for sitter, predict in ready])
+    found = {}
+    for (sitter, predict), times in zip(ready, measured, strict=True):
+        speed = Speed(**asdict(times), texts=len(sitter.texts), threads=asked, backend=predict.backend)
+        found[sitter.run.path] = speed
+        _keep(sitter, speed)
+    return found
+
+
+@dataclass(frozen=True)
+class _Sitter:
+    """A run to time, its texts, and what is known of it already."""
+
+    run: Run
+    texts: list[Question]
+    key: str
+    kept: Speed | None
+
+
+def _sitter(run: Run, threads: int) -> _Sitter | None:
     try:
         texts = evaluated_texts(run)
-        key = _key(run, texts, asked)
+        key = _key(run, texts, threads)
     except UsageError as problem:
         say(f"{run.path}: not timed: {problem}")
         return None
-    kept = _read_cache(run.path)
-    if key in kept:
-        with suppress(TypeError):  # another version's fields: measure again
-            return Speed(**kept[key])
-    say(f"{run.path}: timing {len(texts)} texts, {asked} threads")
-    try:
-        predict = load_predictor(run.model, threads=asked)
-    except UsageError as problem:
-        say(f"{run.path}: not timed: {problem}")
-        return None
-    figures = measure(predict, texts)
-    speed = Speed(
-        p50_ms=round(figures["p50_ms"], 3),
-        p95_ms=round(figures["p95_ms"], 3),
-        texts_per_s=round(figures["texts_per_s"], 1),
-        backend=predict.backend,
-        threads=asked,
-        calls=int(figures["calls"]),
-        texts=len(texts),
-    )
+    values = _read_cache(run.path).get(key)
+    kept = None
+    with suppress(TypeError):  # another version's fields: measure again
+        kept = Speed(**values) if isinstance(values, dict) else None
+    return _Sitter(run, texts, key, kept)
+
+
+def _keep(sitter: _Sitter, speed: Speed) -> None:
+    if speed.spread > NOISY:
+        say(
+            f"{sitter.run.path}: rounds of timing differ by a factor of {speed.spread:.1f}: the machine is busy, "
+            "and these figures are not kept"
+        )
+        return
     with suppress(DiskError):  # a run folder that may only be read is measured anew each time
-        write_json(run.path / CACHE, {**kept, key: asdict(speed)})
-    return speed
+        kept = {**_read_cache(sitter.run.path), sitter.key: asdict(speed)}
+        write_json(sitter.run.path / CACHE, kept)
 
 
 def answering_file(folder: Path) -> tuple[Path, BackendName] | None:
@@ -169,10 +158,6 @@ def _data_recipe(run: Run) -> DataRecipe:
     evaluate = run.recipe.get("evaluate")  # where a quantization has them
     values = run.recipe.get("data") or (evaluate.get("data") if isinstance(evaluate, dict) else None)
     return build_recipe(DataRecipe, values) if isinstance(values, dict) else DataRecipe()
-
-
-def _length(text: Question) -> int:
-    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
 def _key(run: Run, texts: Sequence[Question], threads: int) -> str:

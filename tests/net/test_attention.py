@@ -11,7 +11,8 @@ from fenghuo.net import chunked
 from fenghuo.net.chunked import chunked_attention
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import keep_mask
-from fenghuo.net.hear import PackedHear, PaddedHear
+from fenghuo.net.hear_packed import PackedHear
+from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
 

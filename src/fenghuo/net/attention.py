@@ -19,7 +19,7 @@ class Hear(Protocol):
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762): the part of it that has weights.
 
-    It knows neither masks nor layouts nor distances: `hear` does (see hear.py).
+    It knows neither masks nor layouts nor distances: `hear` does (see hear_packed.py and hear_padded.py).
     """
 
     def __init__(self, config: EncoderConfig) -> None:

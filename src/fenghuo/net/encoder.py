@@ -12,7 +12,7 @@ from fenghuo.net.attention import Hear
 from fenghuo.net.block import Block
 from fenghuo.net.config import EncoderConfig as EncoderConfig
 from fenghuo.net.embed import Embedding
-from fenghuo.net.hear import PackedHear
+from fenghuo.net.hear_packed import PackedHear
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
 from fenghuo.net.heads import ClassifyHead, MlmHead, PairHead, Pooler, TagHead
-from fenghuo.net.hear import PaddedHear
+from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing, unpack
 from fenghuo.net.padded import PaddedBatch
 

@@ -1,7 +1,7 @@
-"""Attention between the projections, in two layouts: flat pieces, and a padded batch for export."""
+"""Attention between the projections over flat pieces: which way of computing it fits which batch."""
 
 # Shapes: T flat pieces, D width, H heads, N head width (D = H * N); of one block: n sequences, L its length;
-# P (query, key) pairs; R clip; B rows of a padded batch.
+# P (query, key) pairs; R clip.
 from __future__ import annotations
 
 import math
@@ -146,49 +146,3 @@ def _one_after_another(places_T: Tensor, packing: Packing) -> bool:
     offset_T = places_T - packing.positions_T
     first_S = torch.cat([offset_T, offset_T.new_zeros(1)])[packing.starts]
     return bool((offset_T == first_S[packing.sequence_T]).all())
-
-
-class PaddedHear:
-    """Attention over a padded batch in plain operations that export with dynamic batch and length.
-
-    Args:
-        config: the encoder's shape.
-        allowed: (B, 1, 1, L) or (B, 1, L, L) bool.
-        length: L; symbolic under export.
-        table: (2R + 1, N) NEZHA's distances; None: attention knows no distance.
-    """
-
-    def __init__(self, config: EncoderConfig, allowed: Tensor, length: int, table: Tensor | None) -> None:
-        self.config, self.length, self.table = config, length, table
-        self.bias = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
-        if table is not None:
-            clip = config.relative_clip
-            far = torch.arange(1 - length, length, device=allowed.device)
-            self.table = table[far.clamp(-clip, clip) + clip]  # (2L - 1, N), by distance
-
-    def __call__(self, layer: int, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor) -> Tensor:
-        split = (self.config.heads, self.config.head_width)
-        q, k, v = (x.view(*x.shape[:2], *split).transpose(1, 2) for x in (q_BLD, k_BLD, v_BLD))
-        q = q / math.sqrt(self.config.head_width)
-        score = q @ k.mT
-        if self.table is not None:
-            score = score + self._by_key(q @ self.table.T)
-        weight = (score + self.bias).softmax(-1)
-        out = weight @ v
-        if self.table is not None:
-            out = out + self._by_distance(weight) @ self.table
-        heard: Tensor = out.transpose(1, 2).flatten(2)
-        return heard
-
-    def _by_key(self, x: Tensor) -> Tensor:
-        """(B, H, L, 2L - 1) by distance → (B, H, L, L) by key: each row one step left of the one above."""
-        length = self.length
-        flat = F.pad(x, (0, 1)).flatten(2)
-        flat = flat[:, :, length - 1 : length - 1 + length * (2 * length - 1)]
-        return flat.view(*x.shape[:2], length, 2 * length - 1)[..., :length]
-
-    def _by_distance(self, x: Tensor) -> Tensor:
-        """(B, H, L, L) by key → (B, H, L, 2L - 1) by distance, zeros where no key stands."""
-        length = self.length
-        flat = F.pad(F.pad(x, (0, length - 1)).flatten(2), (length - 1, 1))
-        return flat.view(*x.shape[:2], length, 2 * length)[..., : 2 * length - 1]

@@ -15,7 +15,9 @@ from fenghuo.rundir import RunDir
 
 MAX_LENGTH = {"reviews": 96, "ner": 128}
 KINDS = {"reviews": "classify", "ner": "tag"}
-RATE = {"reviews": 3e-4, "ner": 1e-3}
+DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1}
+"""Of fine-tuning, where a few hundred rows are seen several times."""
+RATE = {"reviews": 5e-4, "ner": 1e-3}
 """Peak learning rates of fine-tuning; both arms of a comparison share them."""
 
 
@@ -83,7 +85,16 @@ class Stages:
             self._student(task, seed, augmented=False),
         )
 
-    # ---- recipes ---------------------------------------------------------------------------------------------------
+    def chains(self) -> list[tuple[str, list[Stage]]]:
+        """The experiment's runs beyond the first line: what must run one after the other, by task and seed."""
+        found = []
+        for seed in self.scale.seeds:
+            for task in KINDS:
+                line = [] if seed == self.scale.seeds[0] else list(self.line(task, seed))
+                found.append((f"{task}, seed {seed}", [*line, *self.others(task, seed)]))
+        return found
+
+    # ---- recipes -----------------------------------------------------------------------------------------------
 
     def _stage(self, name: str, verb: str, title: str, values: dict[str, Any]) -> Stage:
         recipe, function = HOMES[verb]
@@ -111,8 +122,9 @@ class Stages:
             "corpus": str(self.out / "corpus"),
             "model": {"preset": "nezha-4l-312", "values": self.scale.teacher.values},
             "batch": {"pieces": self.scale.batch_pieces},
-            "optimizer": {"learning_rate": 1e-3},
-            "train": {"steps": self.scale.pretrain_steps, "seed": 1, "save_every": 100, "keep": 1},
+            "optimizer": {"learning_rate": 2e-3, "betas": [0.9, 0.98]},
+            "schedule": {"warmup": 0.05},
+            "train": {"steps": self.scale.pretrain_steps, "seed": 1, "save_every": 200, "keep": 1},
         }
 
     def _general(self) -> dict[str, Any]:
@@ -122,8 +134,8 @@ class Stages:
             "student": {"preset": "nezha-4l-312", "values": self.scale.student.values},
             "corpus": str(self.out / "corpus"),
             "batch": {"pieces": self.scale.batch_pieces},
-            "optimizer": {"learning_rate": 1e-3},
-            "train": {"steps": self.scale.general_steps, "seed": 1, "save_every": 100, "keep": 1},
+            "optimizer": {"learning_rate": 2e-3, "betas": [0.9, 0.98]},
+            "train": {"steps": self.scale.general_steps, "seed": 1, "save_every": 200, "keep": 1},
         }
 
     def _augment(self, task: str) -> dict[str, Any]:
@@ -138,10 +150,14 @@ class Stages:
         }
 
     def _teacher(self, task: str, seed: int) -> dict[str, Any]:
-        return self._finetune(task, seed, {"folder": str(self.out / "pretrained")})
+        return self._finetune(task, seed, {"folder": str(self.out / "pretrained"), "values": DROPOUT})
 
     def _alone(self, task: str, seed: int, shape: Shape) -> dict[str, Any]:
-        start = {"preset": "nezha-4l-312", "values": shape.values, "tokenizer": str(self.out / "vocabulary")}
+        start = {
+            "preset": "nezha-4l-312",
+            "values": {**shape.values, **DROPOUT},
+            "tokenizer": str(self.out / "vocabulary"),
+        }
         return self._finetune(task, seed, start)
 
     def _finetune(self, task: str, seed: int, model: dict[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,16 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fenghuo.config import build_recipe
 from fenghuo.corpus.read import read_documents
+from fenghuo.demo.chains import run_chains, run_stage
 from fenghuo.demo.data import DemoData, prepare
 from fenghuo.demo.scale import SCALES, Scale
-from fenghuo.demo.stages import KINDS, Stage, Stages
+from fenghuo.demo.stages import KINDS, Stages
 from fenghuo.progress import say
 from fenghuo.rundir import RunDir, folder_atomic, write_json
 from fenghuo.text.vocabulary import train_vocabulary
@@ -55,13 +55,11 @@ def run(out: Path, scale: Literal["small", "full"], tellers: Tellers) -> None:
     _vocabulary(out / "vocabulary", data, sizes)
     stages = Stages(out, data, sizes)
     first = sizes.seeds[0]
-    all_stages = [
-        *stages.shared(),
-        *(stage for task in KINDS for stage in stages.line(task, first)),
-        *_further(stages, sizes),
-    ]
-    for number, stage in enumerate(all_stages, 1):
-        _run(stage, out, f"[{number}/{len(all_stages)}]")
+    line = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, first))]
+    for number, stage in enumerate(line, 1):
+        run_stage(stage, out, f"[{number}/{len(line)}] ")
+    if len(sizes.seeds) > 1:
+        run_chains(stages.chains(), out)
     runs = [out / name for name in _told(first)]
     study = [_study(out, sizes, tellers)] if len(sizes.seeds) > 1 else []
     table, report = tellers.table(runs), out / "report.html"
@@ -80,9 +78,9 @@ def _data(out: Path, scale: Scale) -> DemoData:
         seed=SPLIT_SEED,
         reviews_train=scale.reviews_train,
         reviews_test=scale.reviews_test,
-        reviews_dev=1000,
+        reviews_dev=500,
         ner_train=scale.ner_train,
-        ner_dev=600,
+        ner_dev=500,
         ner_test=scale.ner_test,
     )
 
@@ -95,27 +93,6 @@ def _vocabulary(folder: Path, data: DemoData, scale: Scale) -> None:
     tokenizer = train_vocabulary((document.text for document in documents), size=scale.vocabulary)
     with folder_atomic(folder) as beside:
         tokenizer.save(beside)
-
-
-def _further(stages: Stages, scale: Scale) -> Iterator[Stage]:
-    """The experiment's runs beyond the first line."""
-    if len(scale.seeds) < 2:
-        return
-    for seed in scale.seeds:
-        for task in KINDS:
-            if seed != scale.seeds[0]:
-                yield from stages.line(task, seed)
-            yield from stages.others(task, seed)
-
-
-def _run(stage: Stage, out: Path, number: str) -> None:
-    recipe = build_recipe(stage.recipe, stage.values, where=stage.name)
-    run = RunDir.open(out / stage.name, verb=stage.verb, recipe=recipe)
-    if run.state == "finished":
-        say(f"{number} {stage.name}: done before")
-        return
-    say(f"{number} {stage.name}: {stage.title}")
-    stage.function(recipe, run)
 
 
 def _told(seed: int) -> list[str]:

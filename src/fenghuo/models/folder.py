@@ -73,8 +73,9 @@ def load_with_report(folder: str | Path) -> tuple[Model, LoadReport]:
             f"{weights.path}: has tensors that config.json has no place for: {_some(encoder, family.theirs)}"
         )
     _check_shapes(weights, wanted, family.theirs)
-    state = {name: weights.tensors[name].to(torch.float32) for name in wanted}
-    model.load_state_dict({name: x.clone() for name, x in state.items()}, assign=True)
+    # Copies, because the file's own tensors are views of a mapped file that others may write to.
+    state = {name: weights.tensors[name].to(torch.float32, copy=True) for name in wanted}
+    model.load_state_dict(state, assign=True)
     model.extra = {key: values[key] for key in ignored if key in _KEPT}
     report = LoadReport(
         folder=folder,
@@ -89,7 +90,16 @@ def load_with_report(folder: str | Path) -> tuple[Model, LoadReport]:
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.
 _KEPT = ("fenghuo", "id2label", "label2id", "problem_type", "pad_token_id")
-_READ = ("model_type", "architectures", "classifier_dropout", "num_labels", *_KEPT)
+# Keys that are read elsewhere, or say how the file was written.
+_READ = (
+    "model_type",
+    "architectures",
+    "classifier_dropout",
+    "torch_dtype",
+    "dtype",
+    "transformers_version",
+    *_KEPT,
+)
 
 
 def _some(names: list[str], theirs: Any) -> str:
@@ -117,7 +127,7 @@ def _heads(values: Mapping[str, Any], weights: Weights) -> HeadsConfig:
                 f"{weights.path}: has a classifier, but `architectures` in config.json says neither "
                 + " nor ".join(kinds)
             )
-    outputs = weights.tensors["head.out.weight"].shape[0] if "head.out.weight" in weights.tensors else 0
+    outputs = next((x.shape[0] for name, x in weights.tensors.items() if name.startswith("head.")), 0)
     pooler = "pooler" in there or "pair" in there or task == "classify"
     dropout = values.get("classifier_dropout")
     return HeadsConfig(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as read_safetensors
+from safetensors.torch import load_file as read_safetensors
 from torch import Tensor
 
 from fenghuo.errors import ModelError
@@ -44,7 +44,7 @@ def read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     safe, pickle = folder / SAFETENSORS, folder / PICKLE
     if safe.is_file():
         try:
-            return safe, read_safetensors(safe.read_bytes())
+            return safe, read_safetensors(safe)
         except (SafetensorError, OSError, ValueError) as problem:
             raise ModelError(f"{safe}: damaged, or not a safetensors file ({problem})") from problem
     if pickle.is_file():

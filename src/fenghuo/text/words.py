@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -60,15 +60,11 @@ class RjiebaSegmenter:
 
     def cut(self, text: str) -> list[tuple[int, int]]:
         """As `Segmenter.cut`; the spans cover blanks too."""
-        spans = []
-        start = 0
-        for word in self._cut(clean_characters(text)):  # `cut` is three times as fast as `tokenize`
-            end = start + len(word)
-            spans.append((start, end))
-            start = end
-        if start != len(text):
-            raise RuntimeError(f"{self.name} gave {start} characters of words for {len(text)} of text")
-        return spans
+        # `cut` and adding up is three times as fast as `tokenize`, which gives places.
+        ends = list(accumulate(map(len, self._cut(clean_characters(text)))))
+        if (ends[-1] if ends else 0) != len(text):
+            raise RuntimeError(f"{self.name}: its words are not the {len(text)} characters of the text")
+        return list(zip([0, *ends], ends, strict=False))
 
 
 SEGMENTERS: dict[str, Callable[[], Segmenter]] = {"rjieba": RjiebaSegmenter}
@@ -82,7 +78,14 @@ def load_segmenter(name: str) -> Segmenter:
     return SEGMENTERS[name]()
 
 
-def word_starts(pieces: Pieces, spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.bool_]:
+def span_array(spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Spans as (n, 2); `np.array` of a list of pairs is five times as slow."""
+    return np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans)).reshape(-1, 2)
+
+
+def word_starts(
+    pieces: Pieces, spans: Sequence[tuple[int, int]] | NDArray[np.int64], text: str
+) -> NDArray[np.bool_]:
     """Which pieces begin a word.
 
     A word is one word of the segmenter; in scripts with blanks the pieces between two blanks, wherever the
@@ -99,8 +102,7 @@ def word_starts(pieces: Pieces, spans: Sequence[tuple[int, int]], text: str) -> 
         return np.zeros(0, np.bool_)
     kinds = _kinds(text)
     span_of = np.full(len(text), -1, np.int64)
-    # `np.array` of a list of pairs is five times as slow.
-    bounds = np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans)).reshape(-1, 2)
+    bounds = spans if isinstance(spans, np.ndarray) else span_array(spans)
     lengths = bounds[:, 1] - bounds[:, 0]
     covered = np.repeat(bounds[:, 0] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
     span_of[covered] = np.repeat(np.arange(len(bounds)), lengths)

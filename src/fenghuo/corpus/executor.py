@@ -1,0 +1,131 @@
+"""datatrove's local executor over a pool of processes that can be stopped and whose deaths are noticed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from datatrove.executor.local import LocalPipelineExecutor
+from loguru import logger
+
+from fenghuo.errors import FenghuoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+
+class Executor(LocalPipelineExecutor):  # type: ignore[misc]
+    """Runs the tasks that are not completed yet.
+
+    datatrove's own pool waits for ever when a worker is killed for want of memory, and cannot be told to stop.
+
+    Args:
+        home: where completed tasks are noted.
+        pool: None works in this process.
+        done: called with the number of each task that is completed, also before this run.
+    """
+
+    def __init__(
+        self,
+        pipeline: list[Any],
+        *,
+        tasks: int,
+        home: Path,
+        pool: ProcessPoolExecutor | None,
+        done: Callable[[int], None],
+    ) -> None:
+        logger.disable("datatrove")  # its log is for clusters; ours is the run's
+        super().__init__(pipeline, tasks=tasks, logging_dir=str(home))
+        self.pool, self.done = pool, done
+
+    def run(self) -> None:
+        """Run them. Raises whatever a task raises, and FenghuoError where a worker died."""
+        open_tasks = self.get_incomplete_ranks()
+        for task in sorted(set(range(self.tasks)) - set(open_tasks)):
+            self.done(task)
+        if self.pool is None:
+            for task in open_tasks:
+                deepcopy(self)._run_for_rank(task)
+                self.done(task)
+            return
+        futures = {self.pool.submit(_run_task, self, task): task for task in open_tasks}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                self.done(futures[future])
+        except BrokenProcessPool as problem:
+            raise FenghuoError(
+                "a worker process died, perhaps for want of memory; what is completed is kept: "
+                "the same command goes on, and executor.workers needs less memory when it is smaller"
+            ) from problem
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"pool": None, "done": None}
+
+
+@contextmanager
+def workers(number: int) -> Iterator[ProcessPoolExecutor | None]:
+    """A pool of so many processes, ended with the block however it ends; None for one: this process will do."""
+    if number <= 1:
+        yield None
+        return
+    # Not fork: the parent has threads (rayon, arrow).
+    context = multiprocessing.get_context("forkserver")
+    # A pipe, not an event: setting an event waits for its waiters, and one of them may have been killed.
+    alive, parent = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker, initargs=(alive,))
+    try:
+        yield pool
+    except BaseException:
+        parent.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        parent.close()
+        alive.close()
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; without effect outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_task(executor: Executor, task: int) -> None:
+    executor._run_for_rank(task)
+
+
+def _begin_worker(alive: Connection) -> None:
+    logger.disable("datatrove")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+
+
+def _end_with_parent(alive: Connection) -> None:
+    with suppress(EOFError):
+        alive.recv_bytes()  # nothing is ever sent: it returns when the parent closes its end, or is no more
+    os._exit(1)

@@ -1,0 +1,259 @@
+"""Where text lies: finding files, looking into them before the work starts, and cutting them into parts."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from fenghuo.corpus.packed import PACKED, unpacked
+from fenghuo.errors import DataError, MissingExtraError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from fenghuo.corpus.recipe import InputRecipe
+
+_KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
+    **dict.fromkeys((".txt", ".text"), "text"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    ".parquet": "parquet",
+}
+_HEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """One file of documents."""
+
+    path: str  # or URL
+    size_bytes: int
+    kind: Literal["text", "jsonl", "parquet"]
+    packed: str  # "", ".gz", ".zst"
+    format: Literal["lines", "paragraphs"]
+    text_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Neighbouring whole documents of one file."""
+
+    file: TextFile
+    begin: int  # byte; row group in a parquet file
+    end: int
+    size_bytes: int  # of text, about
+
+
+def find_files(inputs: Iterable[InputRecipe]) -> list[TextFile]:
+    """The files of all inputs, those of one input by name.
+
+    Raises:
+        DataError: a missing path, an empty file or folder, a binary file, a text key that is not there.
+    """
+    found = []
+    for one in inputs:
+        given = _expand(one.path)
+        files = [_text_file(path, size, one) for path, size in given if size or len(given) == 1]
+        if not any(file.size_bytes for file in files):
+            raise DataError(
+                f"{one.path}: " + ("the file is empty" if len(given) == 1 else "all files are empty")
+            )
+        for file in files:
+            _inspect(file)
+        found += files
+    return found
+
+
+def cut_into_parts(files: Iterable[TextFile], part_bytes: int) -> list[tuple[Range, ...]]:
+    """All files in order, as parts of about `part_bytes` of text, cut between documents."""
+    parts: list[tuple[Range, ...]] = []
+    waiting: list[Range] = []
+    for file in files:
+        for one in ranges_of(file, part_bytes):
+            waiting.append(one)
+            if sum(part.size_bytes for part in waiting) >= part_bytes:
+                parts.append(tuple(waiting))
+                waiting = []
+    return [*parts, tuple(waiting)] if waiting else parts
+
+
+def ranges_of(file: TextFile, part_bytes: int) -> Iterator[Range]:
+    """The file cut between documents; a packed one is whole, a parquet file goes by row groups."""
+    all_of_it = whole(file)
+    if file.kind == "parquet":
+        with parquet_file(file) as found:
+            meta = found.metadata
+        for group in range(meta.num_row_groups):
+            yield Range(file, group, group + 1, meta.row_group(group).total_byte_size)
+    elif file.packed or file.size_bytes <= part_bytes:
+        yield all_of_it
+    else:
+        with opened(file) as stream:
+            begin = 0
+            while begin < file.size_bytes:
+                end = _document_edge(stream, begin + part_bytes, file)
+                yield Range(file, begin, end, end - begin)
+                begin = end
+
+
+def whole(file: TextFile) -> Range:
+    """The file uncut."""
+    if file.kind == "parquet":
+        with parquet_file(file) as found:
+            return Range(file, 0, found.metadata.num_row_groups, file.size_bytes)
+    return Range(file, 0, file.size_bytes, file.size_bytes * PACKED.get(file.packed, 1))
+
+
+@contextmanager
+def opened(file: TextFile) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked. Raises DataError, also while it is read, where the packing is damaged."""
+    with _raw(file.path) as raw, unpacked(raw, file.packed, file.path) as stream:
+        yield stream
+
+
+def _expand(path: str) -> list[tuple[str, int]]:
+    if "://" in path:
+        return _expand_url(path)
+    where = Path(path)
+    if where.is_dir():
+        names = sorted(str(one) for one in where.rglob("*") if one.is_file() and _is_text(one.name))
+        if not names:
+            raise DataError(f"{path}: the folder holds no {', '.join(_KINDS)} file")
+    elif glob.has_magic(path) and not where.exists():
+        names = sorted(one for one in glob.glob(path, recursive=True) if Path(one).is_file())
+        if not names:
+            raise DataError(f"{path}: no file matches")
+    elif where.exists():
+        names = [path]
+    else:
+        beside = [one.name for one in where.parent.iterdir()] if where.parent.is_dir() else []
+        raise DataError(f"{path}: no such file.{did_you_mean(where.name, beside)}")
+    return [(name, os.stat(name).st_size) for name in names]
+
+
+def _expand_url(path: str) -> list[tuple[str, int]]:
+    system, place = _import("fsspec.core").url_to_fs(path)
+    if system.isdir(place):
+        names = [name for name in system.find(place) if _is_text(name.rsplit("/", 1)[-1])]
+    elif glob.has_magic(place):
+        names = [name for name in system.glob(place) if not name.rsplit("/", 1)[-1].startswith(".")]
+    else:
+        names = [place]
+    if not names or not all(system.exists(name) for name in names):
+        raise DataError(f"{path}: no such file")
+    return [(system.unstrip_protocol(name), int(system.size(name) or 0)) for name in sorted(names)]
+
+
+def _is_text(name: str) -> bool:
+    stem, suffix = os.path.splitext(name.lower())
+    return not name.startswith(".") and (os.path.splitext(stem)[1] if suffix in PACKED else suffix) in _KINDS
+
+
+def _text_file(path: str, size: int, given: InputRecipe) -> TextFile:
+    stem, suffix = os.path.splitext(path.lower())
+    packed = suffix if suffix in PACKED else ""
+    kind = _KINDS.get(os.path.splitext(stem)[1] if packed else suffix, "text")
+    if kind == "parquet" and packed:
+        raise DataError(f"{path}: parquet files are packed inside; unpack this one")
+    return TextFile(path, size, kind, packed, given.format, given.text_key)
+
+
+def _raw(path: str) -> Any:
+    if "://" in path:
+        return _import("fsspec").open(path, "rb").open()
+    try:
+        return open(path, "rb")
+    except OSError as problem:
+        raise DataError(f"{path}: {problem.strerror or problem}") from problem
+
+
+def _inspect(file: TextFile) -> None:
+    """Raise a DataError for what is plainly not the text it should be, before hours go by."""
+    if file.kind == "parquet":
+        with parquet_file(file) as found:
+            columns = found.schema_arrow.names
+        if file.text_key not in columns:
+            raise DataError(_no_key(file, columns))
+        return
+    with opened(file) as stream:
+        head = stream.read(_HEAD_BYTES)
+    if head.count(0) > len(head) / 100:
+        raise DataError(f"{file.path}: a binary file, or UTF-16: UTF-8 text is needed")
+    lines = head.split(b"\n")
+    unread = [line for line in lines if not _decodes(line, "utf-8")]
+    if sum(map(len, unread)) > 0.8 * len(head):
+        hint = "GB18030 (iconv -f GB18030 -t UTF-8)" if _decodes(head, "gb18030") else "binary"
+        raise DataError(f"{file.path}: not UTF-8 text; it looks like {hint}")
+    if file.kind == "jsonl":
+        _inspect_json(file, lines[:-1] if len(head) == _HEAD_BYTES else lines)
+
+
+def _inspect_json(file: TextFile, lines: Sequence[bytes]) -> None:
+    rows = []
+    asked = [line for line in lines if line.strip()][:20]
+    for line in asked:
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    keys = {key for row in rows if isinstance(row, dict) for key in row}
+    if asked and not keys:  # a first line longer than the head says nothing
+        raise DataError(f"{file.path}: its first lines are no JSON objects; one object a line is needed")
+    if asked and file.text_key not in keys:
+        raise DataError(_no_key(file, keys))
+
+
+def _no_key(file: TextFile, keys: Iterable[str]) -> str:
+    known = sorted(keys)
+    name = "column" if file.kind == "parquet" else "key"
+    hint = did_you_mean(file.text_key, known)
+    return f"{file.path}: no {name} '{file.text_key}' (text_key).{hint}\n  there: {', '.join(known)}"
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    """Whether it is such text; a character may be cut off at the end."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@contextmanager
+def parquet_file(file: TextFile) -> Iterator[Any]:
+    """It, opened: a `pyarrow.parquet.ParquetFile`. Raises DataError."""
+    parquet = _import("pyarrow.parquet")
+    with _raw(file.path) as raw:
+        try:
+            found = parquet.ParquetFile(raw)
+        except _import("pyarrow").ArrowInvalid as problem:
+            raise DataError(f"{file.path}: not a parquet file: {problem}") from problem
+        yield found
+
+
+def _document_edge(stream: IO[bytes], at: int, file: TextFile) -> int:
+    """The first place from `at` on where a document begins, or the file's end."""
+    if at >= file.size_bytes:
+        return file.size_bytes
+    stream.seek(at - 1)
+    stream.readline()
+    if file.kind == "text" and file.format == "paragraphs":
+        while (line := stream.readline()) and line.strip():
+            pass
+        while (here := stream.tell()) < file.size_bytes and not stream.readline().strip():
+            pass
+        return here
+    return stream.tell()
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as problem:
+        raise MissingExtraError(module.split(".")[0], "train") from problem

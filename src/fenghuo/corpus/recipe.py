@@ -1,0 +1,90 @@
+"""What decides a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fenghuo.config import Recipe
+
+
+class InputRecipe(Recipe):
+    """Some text. One word stands for its path."""
+
+    path: str
+    """File, folder, glob pattern or fsspec URL; txt, jsonl or parquet, also .gz and .zst."""
+    format: Literal["lines", "paragraphs"] = "lines"
+    """Of txt files: lines = a document a line; paragraphs = a sentence a line, blank lines between documents."""
+    text_key: str = "text"
+    """Key (jsonl) or column (parquet) that holds a document."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, given: Any) -> Any:
+        return {"path": str(given)} if isinstance(given, str | Path) else given
+
+
+class CleanRecipe(Recipe):
+    """What is mended in a document, and which documents are left out."""
+
+    nfkc: bool = False
+    """Fold compatibility characters (ａ１ → a1); Chinese full-width punctuation stays as it is."""
+    controls: bool = True
+    """Remove control and zero-width characters."""
+    blanks: bool = True
+    """One space for each run of blanks, no blank lines."""
+    boilerplate: bool = True
+    """Remove lines that are only addresses (URLs, e-mail) or only symbols."""
+    min_characters: int = Field(default=5, ge=0)
+    """Leave out documents with fewer characters, blanks not counted."""
+    repetition: float = Field(default=0.12, ge=0, lt=1)
+    """Leave out documents that zlib packs below this share of their bytes; machine logs may want 0."""
+
+
+class DedupRecipe(Recipe):
+    """Which documents count as the same."""
+
+    exact: bool = True
+    """Keep the first of documents that differ in case, width, blanks and punctuation at most."""
+
+
+class ExecutorRecipe(Recipe):
+    """Who does the work; the result does not depend on it."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes; 0 = one for each processor."""
+
+
+class ShardsRecipe(Recipe):
+    """How the result lies on disk."""
+
+    input_mb: float = Field(default=32, gt=0)
+    """Input that goes into one shard, in MB; also what a killed run may have to do again."""
+
+
+class CorpusRecipe(Recipe):
+    """Raw text → shards of pieces with word and sentence edges."""
+
+    input: list[InputRecipe] = Field(min_length=1)
+    """Where the text is; a path, or a list of paths or of parts with path, format, text_key."""
+    tokenizer: Path
+    """Tokenizer folder (see `fenghuo vocab train`), model folder, or a vocab.txt."""
+    segmenter: Literal["rjieba"] = "rjieba"
+    """Who says where a Chinese word ends."""
+    clean: CleanRecipe = CleanRecipe()
+    """Rules for characters, lines and documents."""
+    dedup: DedupRecipe = DedupRecipe()
+    """Removal of repeated documents."""
+    heldout: float = Field(default=0.01, ge=0, lt=1)
+    """Share of documents kept out of training; chosen by a hash of the text, so never by place or chance."""
+    executor: ExecutorRecipe = ExecutorRecipe()
+    """Processes."""
+    shards: ShardsRecipe = ShardsRecipe()
+    """Size of a shard."""
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_input(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str | Path | dict) else given

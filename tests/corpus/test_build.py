@@ -1,0 +1,379 @@
+"""From text to shards: what is kept, what is left out, and that neither workers nor kills change a byte."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.corpus.texts import SENTENCES, build, paragraphs, recipe_of, write_paragraphs
+
+from fenghuo.config import dump_recipe
+from fenghuo.corpus import build as module
+from fenghuo.corpus.build import plan
+from fenghuo.corpus.format import open_shard, read_manifest
+from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.errors import DataError, DiskError, FenghuoError, ModelError, StoppedError
+from fenghuo.rundir import RunDir
+from fenghuo.text.tokenizer import Tokenizer
+from fenghuo.text.words import RjiebaSegmenter, word_starts
+
+
+def shard_bytes(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "shards").glob("*.arrow"))}
+
+
+def documents(run: Path) -> list[list[int]]:
+    found = []
+    for line in read_manifest(run / "shards")[1]:
+        shard = open_shard(run / "shards" / line.file)
+        found += [piece.tolist() for piece in np.split(shard.pieces, shard.offsets[1:-1])]
+    return found
+
+
+def paragraph_input(path: Path) -> dict[str, str]:
+    return {"path": str(path), "format": "paragraphs"}
+
+
+def test_the_whole_way(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
+    texts = [["语言模型可以预测下一个词的概率！", "Linux 很好。"], ["今天的天气很好，我们去公园散步吧。"]]
+    path = write_paragraphs(tmp_path / "a.txt", texts)
+    result = build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder, heldout=0))
+    assert result["documents"] == 2
+    assert result["read"] == {"documents": 2, "characters": 43}
+    assert result["sentences"] == 3
+    assert result["segmenter"].startswith("rjieba")
+    assert not (tmp_path / "run" / ".work").exists()
+
+    source = ShardSource(tmp_path / "run", max_pieces=60, tokenizer=corpus_tokenizer(tmp_path / "run"))
+    for example, document in zip((source[0], source[1]), texts, strict=True):
+        text = "\n".join(document)
+        pieces = tokenizer.encode(text)
+        assert example.pieces.tolist() == pieces.ids.tolist()
+        assert example.word_start.tolist() == word_starts(pieces, RjiebaSegmenter().cut(text), text).tolist()
+        assert example.sentence_start.sum() == len(document)
+        assert example.sentence_start[0]
+
+
+def test_workers_and_parts_change_nothing(tmp_path: Path, tokenizer_folder: Path) -> None:
+    texts = paragraphs(120)
+    write_paragraphs(tmp_path / "in" / "a.txt", texts[:50] + texts[10:30])  # repeats within a file
+    write_paragraphs(tmp_path / "in" / "b.txt", texts[40:120])  # and between files
+    given = paragraph_input(tmp_path / "in")
+    one = build(tmp_path / "one", recipe_of(given, tokenizer_folder, shards={"input_mb": 0.004}))
+    two = build(
+        tmp_path / "two",
+        recipe_of(given, tokenizer_folder, shards={"input_mb": 0.004}, executor={"workers": 2}),
+    )
+    whole = build(tmp_path / "whole", recipe_of(given, tokenizer_folder))
+    assert one["shards"] > 3
+    assert whole["shards"] == 1
+    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "two")
+    assert documents(tmp_path / "one") == documents(tmp_path / "whole")
+    assert one["documents"] == 120
+    assert one["removed"]["duplicate"]["count"] == 30
+    timed = ("build_s", "characters_per_s")
+    assert {k: v for k, v in one.items() if k not in timed} == {
+        k: v for k, v in two.items() if k not in timed
+    }
+    sizes = {"shards", "shard_bytes"}
+    assert {k: one[k] for k in one.keys() - sizes - {*timed}} == {
+        k: whole[k] for k in whole.keys() - sizes - {*timed}
+    }
+
+
+def test_without_dedup_all_stay(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", [[SENTENCES[0]], [SENTENCES[1]], [SENTENCES[0]]])
+    result = build(
+        tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder, dedup={"exact": False})
+    )
+    assert result["documents"] == 3
+    assert "duplicate" not in result["removed"]
+
+
+def test_inputs_of_every_kind_in_order(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
+    write_paragraphs(tmp_path / "a.txt", [[SENTENCES[0]], [SENTENCES[1]]])
+    rows = "".join(json.dumps({"body": text}) + "\n" for text in SENTENCES[2:4])
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    (tmp_path / "c.txt").write_text("\n".join(SENTENCES[4:6]), encoding="utf-8")
+    inputs: list[Any] = [
+        {"path": str(tmp_path / "b.jsonl.gz"), "text_key": "body"},
+        str(tmp_path / "c.txt"),
+        paragraph_input(tmp_path / "a.txt"),
+    ]
+    build(tmp_path / "run", recipe_of(inputs, tokenizer_folder))
+    wanted = [*SENTENCES[2:6], *SENTENCES[:2]]
+    assert documents(tmp_path / "run") == [pieces.ids.tolist() for pieces in tokenizer.encode_batch(wanted)]
+
+
+def test_bad_lines_have_their_place(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = tmp_path / "a.txt"
+    lines = [f"{sentence}{number}".encode() for number in range(40) for sentence in SENTENCES[:3]]
+    lines[7] = lines[61] = lines[119] = "坏".encode() + b"\xff\xfe" + "行".encode()
+    path.write_bytes(b"\n".join(lines))
+    result = build(tmp_path / "run", recipe_of(str(path), tokenizer_folder, shards={"input_mb": 0.001}))
+    assert result["bad_lines"] == 3
+    found = [
+        json.loads(line) for line in (tmp_path / "run" / "bad_lines.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [(one["file"], one["line"]) for one in found] == [
+        (str(path), 8),
+        (str(path), 62),
+        (str(path), 120),
+    ]
+    assert found[0]["reason"] == "not UTF-8 at byte 3 of the line"
+    assert found[0]["excerpt"].startswith("坏")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = tmp_path / "a.txt"
+    lines = [
+        SENTENCES[0],
+        "短",
+        "哈" * 300,
+        "https://a.cn/b",
+        SENTENCES[0].replace("。", " !"),
+        "带\u200b零宽字符的句子",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    result = build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
+    assert {rule: count["count"] for rule, count in result["removed"].items()} == {
+        **{"too_short": 1, "repetitive": 1, "nothing_left": 1, "duplicate": 1}
+    }
+    assert {rule: count["count"] for rule, count in result["mended"].items()} == {
+        "boilerplate_lines": 1,
+        "controls": 1,
+    }
+    assert result["documents"] + sum(count["count"] for count in result["removed"].values()) == 6
+    assert result["removed"]["too_short"]["samples"] == ["短"]
+
+
+def test_heldout_is_chosen_by_the_text(tmp_path: Path, tokenizer_folder: Path) -> None:
+    texts = paragraphs(300)
+    runs = []
+    for name, given in (("one", texts), ("two", texts[::-1])):
+        path = write_paragraphs(tmp_path / f"{name}.txt", given)
+        recipe = recipe_of(paragraph_input(path), tokenizer_folder, heldout=0.2)
+        result = build(tmp_path / name, recipe)
+        assert 35 < result["heldout_documents"] < 85
+        kept = ShardSource(tmp_path / name, max_pieces=10_000, split="heldout")
+        runs.append({tuple(kept[i].pieces) for i in range(len(kept))})
+        assert len(kept) + len(ShardSource(tmp_path / name, max_pieces=10_000)) == 300
+    assert runs[0] == runs[1]
+
+
+def test_a_special_name_in_the_text_is_text(
+    tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("这里写着 [MASK] 和 [SEP] 两个词", encoding="utf-8")
+    build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
+    [pieces] = documents(tmp_path / "run")
+    assert not {tokenizer.vocabulary.mask, tokenizer.vocabulary.sep} & set(pieces)
+
+
+def test_it_goes_on_where_it_stopped(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(80))
+    recipe = recipe_of(paragraph_input(path), tokenizer_folder, shards={"input_mb": 0.004})
+    wanted = build(tmp_path / "straight", recipe)
+    from fenghuo.corpus import steps
+
+    real = steps.write_shard
+    written: list[str] = []
+
+    def stop_at_third(file: Path, *args: Any, **kwargs: Any) -> Any:
+        written.append(file.name)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return real(file, *args, **kwargs)
+
+    monkeypatch.setattr(steps, "write_shard", stop_at_third)
+    run = RunDir.open(tmp_path / "cut", verb="corpus", recipe=recipe)
+    with pytest.raises(StoppedError, match="the same command goes on"):
+        module.run(recipe, run)
+    run.close()
+    result = build(tmp_path / "cut", recipe)
+    assert written[2] == written[3]  # the third part again, and neither of the first two
+    assert len(written) == wanted["shards"] + 1
+    assert shard_bytes(tmp_path / "cut") == shard_bytes(tmp_path / "straight")
+    timed = ("build_s", "characters_per_s")
+    assert {k: v for k, v in result.items() if k not in timed} == {
+        k: v for k, v in wanted.items() if k not in timed
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_kill_leaves_nothing_running_and_changes_nothing(
+    end: int, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(1_500))
+    recipe = recipe_of(
+        paragraph_input(path), tokenizer_folder, shards={"input_mb": 0.04}, executor={"workers": 2}
+    )
+    build(tmp_path / "straight", recipe)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    code = f"""
+from pathlib import Path
+from fenghuo.config import read_recipe
+from fenghuo.corpus.build import run
+from fenghuo.corpus.recipe import CorpusRecipe
+from fenghuo.rundir import RunDir
+if __name__ == "__main__":
+    recipe = read_recipe(CorpusRecipe, Path({str(tmp_path / "recipe.yaml")!r}), {{}})
+    run(recipe, RunDir.open(Path({str(tmp_path / "cut")!r}), verb="corpus", recipe=recipe))
+"""
+    (tmp_path / "go.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen(
+        [sys.executable, str(tmp_path / "go.py")],
+        env=environment,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    reports = tmp_path / "cut" / ".work" / "reports"
+    while child.poll() is None and len(list(reports.glob("*.json"))) < 2:
+        time.sleep(0.01)
+    child.send_signal(end)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode != 0, said
+    if end == signal.SIGTERM:
+        assert b"StoppedError" in said
+    deadline = time.monotonic() + 20
+    while _session_members(child.pid):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.1)
+    build(tmp_path / "cut", recipe)
+    assert shard_bytes(tmp_path / "cut") == shard_bytes(tmp_path / "straight")
+
+
+def _session_members(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_told(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system kills it for want of memory: datatrove's own pool would wait for ever."""
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(40))
+    recipe = recipe_of(
+        paragraph_input(path), tokenizer_folder, shards={"input_mb": 0.002}, executor={"workers": 2}
+    )
+    from fenghuo.corpus import executor
+
+    monkeypatch.setattr(executor, "_run_task", _die)
+    with pytest.raises(FenghuoError, match="a worker process died"):
+        build(tmp_path / "run", recipe)
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_changed_input_starts_anew(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(30))
+    recipe = recipe_of(paragraph_input(path), tokenizer_folder)
+    from fenghuo.corpus import duplicates
+
+    monkeypatch.setattr(module, "mark_repeats", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    run = RunDir.open(tmp_path / "run", verb="corpus", recipe=recipe)
+    with pytest.raises(StoppedError):
+        module.run(recipe, run)
+    run.close()
+    monkeypatch.setattr(module, "mark_repeats", duplicates.mark_repeats)
+    write_paragraphs(path, paragraphs(20, seed=1))
+    with pytest.raises(FenghuoError, match="changed since this run began"):
+        build(tmp_path / "run", recipe)
+
+
+@pytest.mark.parametrize("where", ["write_shard", "save_signatures"])
+def test_a_full_disk(
+    where: str, tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(10))
+    from fenghuo.corpus import steps
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(steps, where, full)
+    with pytest.raises(DiskError, match="No space left on device"):
+        build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder))
+
+
+def test_nothing_left(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("短\n短\n  \n", encoding="utf-8")
+    with pytest.raises(DataError, match="no document is left of 2: 2 too short"):
+        build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
+
+
+def test_mistakes_before_any_work(tmp_path: Path, tokenizer_folder: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        build(tmp_path / "run", recipe_of(str(tmp_path / "nowhere"), tokenizer_folder))
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(3))
+    with pytest.raises(ModelError, match="no such file"):
+        build(tmp_path / "other", recipe_of(str(path), tmp_path / "no-tokenizer"))
+
+
+def test_the_terminal_stays_quiet(
+    tmp_path: Path, tokenizer_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(30))
+    parts = {"shards": {"input_mb": 0.005}, "executor": {"workers": 2}}
+    build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder, **parts))
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 2  # what there is, and what came of it
+    assert "datatrove" not in said.err
+
+
+def test_unknown_pieces_are_told(
+    tmp_path: Path, tokenizer_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join("鼉鼊鼈龞" + sentence for sentence in SENTENCES), encoding="utf-8")
+    build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
+    assert "of the pieces are unknown" in capfd.readouterr().err
+
+
+def test_plan(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(400))
+    recipe = recipe_of(paragraph_input(path), tokenizer_folder)
+    said = plan(recipe)
+    assert not (tmp_path / "run").exists()
+    result = build(tmp_path / "run", recipe)
+    figures = {name: float(value) for value, name in module_figures(said)}
+    assert figures["documents"] == pytest.approx(result["read"]["documents"], rel=0.1)
+    assert figures["pieces"] == pytest.approx(result["pieces"], rel=0.1)
+
+
+def module_figures(said: str) -> list[tuple[str, str]]:
+    import re
+
+    return [
+        (value.replace(",", ""), name) for value, name in re.findall(r"([\d,]+) (documents|pieces)", said)
+    ]

@@ -1,0 +1,130 @@
+"""Each rule does what it says and counts what it did; signatures see through what does not matter."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from tests.corpus.texts import SENTENCES
+from tests.text.odd_text import odd_text
+
+from fenghuo.corpus.clean import Cleaner, Count, add_up, fold, signature
+from fenghuo.corpus.recipe import CleanRecipe
+
+ALL_OFF = {"controls": False, "blanks": False, "boilerplate": False, "min_characters": 0, "repetition": 0}
+
+
+def clean(text: str, **values: object) -> tuple[str | None, dict[str, int]]:
+    cleaner = Cleaner(CleanRecipe(**{"min_characters": 0, **values}))
+    cleaned = cleaner(text)
+    return cleaned, {rule: count.count for rule, count in {**cleaner.mended, **cleaner.left_out}.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "counts"),
+    [
+        ("语言模型，很好。", "语言模型，很好。", {}),
+        ("语\x00言\u200b模\ufeff型\ud83d", "语言模型", {"controls": 1}),
+        ("\u3000\u3000一\t 二\xa0三  \r\n\r\n \n四", "一 二 三\n四", {"blanks": 1}),
+        ("第一\u2028第二\x0b第三\x85第四", "第一\n第二\n第三\n第四", {}),
+        ("正文\nhttps://a.cn/b?c=1\n-----\n又一段", "正文\n又一段", {"boilerplate_lines": 2}),
+        ("见 https://a.cn 。", "见 https://a.cn 。", {}),
+        ("写信到me@a.cn给我", "写信到me@a.cn给我", {}),
+        ("me@a.cn, www.b.com", None, {"boilerplate_lines": 1, "nothing_left": 1}),
+        ("***", None, {"boilerplate_lines": 1, "nothing_left": 1}),
+        ("", None, {"nothing_left": 1}),
+    ],
+)
+def test_rules(text: str, wanted: str | None, counts: dict[str, int]) -> None:
+    found, counted = clean(text)
+    assert found == wanted
+    assert counted == counts
+
+
+def test_nfkc_spares_chinese_punctuation() -> None:
+    assert fold("ＡＢ１２，（ﬁ）：㎏！…％") == "AB12，（fi）：kg！…%"
+    assert clean("ａ，\u2460", nfkc=True) == ("a，1", {"nfkc": 1})
+    assert clean("ａ，\u2460")[0] == "ａ，\u2460"
+
+
+def test_short_documents() -> None:
+    assert clean("a b c\nd", min_characters=5) == (None, {"too_short": 1})
+    assert clean("a b c\nd e", min_characters=5)[0] is not None
+
+
+@pytest.mark.parametrize("unit", ["哈", "第一句话，又一句话。", "click here "])
+def test_repetition(unit: str) -> None:
+    assert clean(unit * 300)[1] == {"repetitive": 1} | ({"blanks": 1} if unit.endswith(" ") else {})
+    assert clean(unit * 300, repetition=0)[0] is not None
+    assert clean(unit * 2)[0] is not None
+
+
+def test_prose_is_not_repetition() -> None:
+    rng = random.Random(0)
+    chinese = "".join(chr(rng.randint(0x4E00, 0x4E00 + 800)) for _ in range(3_000))
+    assert clean(chinese)[0] == chinese
+    sentences = "\n".join(rng.choice(SENTENCES) for _ in range(20))
+    assert clean(sentences)[0] == sentences
+
+
+@settings(max_examples=150, deadline=None)
+@given(odd_text)
+def test_cleaning_twice_changes_nothing(text: str) -> None:
+    cleaner = Cleaner(CleanRecipe(nfkc=True, min_characters=0))
+    once = cleaner(text)
+    if once is not None:
+        assert Cleaner(CleanRecipe(nfkc=True, min_characters=0))(once) == once
+        assert "  " not in once
+        assert not any(unicodedata.category(c) == "Cc" for c in once if c != "\n")
+
+
+@settings(max_examples=100, deadline=None)
+@given(odd_text)
+def test_nothing_happens_when_all_is_off(text: str) -> None:
+    found = Cleaner(CleanRecipe(**ALL_OFF))(text)
+    if text.isprintable() and text.strip():
+        assert found == text
+
+
+def test_samples_are_few_and_short() -> None:
+    cleaner = Cleaner(CleanRecipe(min_characters=200))
+    for number in range(10):
+        cleaner(f"{number}" + "中" * 100)
+    count = cleaner.left_out["too_short"]
+    assert (count.count, count.characters) == (10, 1_010)
+    assert [sample[0] for sample in count.samples] == ["0", "1", "2"]
+    assert len(count.samples[0]) == 80
+
+
+def test_counts_add_up() -> None:
+    parts = [
+        {"a": Count(2, 5, ["x", "y"]).to_json()},
+        {"a": Count(2, 7, ["z", "w"]).to_json(), "b": Count().to_json()},
+    ]
+    assert add_up(parts) == {
+        "a": {"count": 4, "characters": 12, "samples": ["x", "y", "z"]},
+        "b": {"count": 0, "characters": 0, "samples": []},
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["语言模型 BERT，很好！", "语言模型bert很好", "「语言模型」 Ｂert\n很好。", "语言 模型：BERT 很好……"],
+)
+def test_signatures_see_through(other: str) -> None:
+    assert signature(other) == signature("语言模型BERT很好")
+
+
+def test_signatures_tell_apart() -> None:
+    texts = ["语言模型", "语言模形", "模型语言", "语言模型1", "。", "！", "", "*", "**"]
+    assert len({signature(text) for text in texts}) == len(texts)
+    assert len(signature("\ud83d")) == 16
+
+
+@settings(max_examples=100, deadline=None)
+@given(odd_text)
+def test_signatures_of_folded_text_are_the_same(text: str) -> None:
+    if any(c.isalnum() for c in text):
+        assert signature(text) == signature(f" {text}。\n")

@@ -1,0 +1,239 @@
+"""What is written is what is read; documents are cut where the rule says; damage is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fenghuo.corpus.format import Documents, open_shard, shard_metadata, write_manifest, write_shard
+from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
+from fenghuo.errors import DamagedError, DataError, ModelError
+from fenghuo.text.tokenizer import Tokenizer
+from fenghuo.text.vocabulary import train_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FINGERPRINTS = {"tokenizer": "0123456789abcdef", "segmenter": "none 0"}
+
+# A document: its sentences, each a list of word lengths.
+sentences = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=8), min_size=1, max_size=8)
+corpora = st.lists(
+    st.lists(st.tuples(sentences, st.booleans()), min_size=1, max_size=5), min_size=1, max_size=3
+)
+
+
+def documents(given: list[tuple[list[list[int]], bool]], first: int = 0) -> Documents:
+    words, starts, lengths = [], [], []
+    for document, _ in given:
+        flat = [[index == 0 for index in range(length)] for sentence in document for length in sentence]
+        words += [bit for word in flat for bit in word]
+        for sentence in document:
+            starts += [index == 0 for index in range(sum(sentence))]
+        lengths.append(sum(map(sum, document)))
+    return Documents(
+        pieces=np.arange(first, first + len(words)),
+        word_start=np.array(words),
+        sentence_start=np.array(starts),
+        lengths=np.array(lengths),
+        heldout=np.array([heldout for _, heldout in given]),
+        sources=["a.txt"] * len(given),
+    )
+
+
+def corpus(folder: Path, shards: list[list[tuple[list[list[int]], bool]]], size: int = 60_000) -> Path:
+    lines = []
+    (folder / "shards").mkdir(parents=True)
+    for number, given_documents in enumerate(shards):
+        path = folder / "shards" / f"{number}.arrow"
+        parts = [documents([one], 1_000 * number + 100 * k) for k, one in enumerate(given_documents)]
+        lines.append(write_shard(path, parts, vocabulary_size=size, fingerprints=FINGERPRINTS))
+    write_manifest(folder / "shards", lines, fingerprints=FINGERPRINTS)
+    return folder
+
+
+@settings(max_examples=25, deadline=None)
+@given(corpora, st.integers(1, 40))
+def test_slices(
+    tmp_path_factory: pytest.TempPathFactory,
+    shards: list[list[tuple[list[list[int]], bool]]],
+    max_pieces: int,
+) -> None:
+    folder = corpus(tmp_path_factory.mktemp("corpus"), shards)
+    for split in ("train", "heldout"):
+        source = ShardSource(folder, max_pieces=max_pieces, split=split)
+        slices = [source[i] for i in range(len(source))]
+        wanted = [
+            (document, 1_000 * n + 100 * k)
+            for n, shard in enumerate(shards)
+            for k, (document, heldout) in enumerate(shard)
+            if heldout == (split == "heldout")
+        ]
+        assert [len(one.pieces) for one in slices] == source.lengths.tolist()
+        assert [one.index for one in slices] == list(range(len(slices)))
+        for document, first in wanted:  # each document's slices are its pieces, in order
+            whole = documents([(document, False)], first)
+            mine: list[Any] = []
+            while sum(len(one.pieces) for one in mine) < len(whole.pieces):
+                mine.append(slices.pop(0))
+            check_document(whole, mine, max_pieces)
+        assert not slices
+
+
+def check_document(whole: Documents, mine: list[Any], max_pieces: int) -> None:
+    assert np.array_equal(np.concatenate([one.pieces for one in mine]), whole.pieces)
+    assert np.array_equal(np.concatenate([one.sentence_start for one in mine]), whole.sentence_start)
+    begins = np.cumsum([0, *(len(one.pieces) for one in mine)])
+    for one, begin, end in zip(mine, begins, begins[1:], strict=False):
+        assert 1 <= len(one.pieces) <= max_pieces
+        assert one.word_start[0]
+        assert np.array_equal(one.word_start[1:], whole.word_start[begin + 1 : end])
+        if end == len(whole.pieces):
+            continue
+        reach = slice(begin + 1, begin + max_pieces + 1)
+        for starts in (whole.sentence_start, whole.word_start):
+            if starts[reach].any():  # cut at the last sentence in reach; if there is none, at the last word
+                assert end == begin + 1 + np.flatnonzero(starts[reach])[-1]
+                break
+        else:
+            assert end == begin + max_pieces
+
+
+def test_a_shard_tells_what_it_is(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3]], False), ([[1]], True)]])
+    about = shard_metadata(folder / "shards" / "0.arrow")
+    assert about == {"format": 1, **FINGERPRINTS, "documents": 2, "heldout_documents": 1, "pieces": 6}
+    assert open_shard(folder / "shards" / "0.arrow").pieces.dtype == np.uint16
+    large = corpus(tmp_path / "large", [[([[2, 3]], False)]], size=70_000)
+    shard = open_shard(large / "shards" / "0.arrow")
+    assert shard.pieces.dtype == np.uint32
+    assert not shard.pieces.flags.owndata
+    assert not shard.pieces.flags.writeable  # the file itself, not a copy
+
+
+def test_the_index_is_made_once(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False)]])
+    first = ShardSource(folder, max_pieces=5).lengths
+    assert isinstance(first, np.memmap)
+    [home] = (folder / "shards" / "slices").iterdir()
+    stamp = home.stat().st_mtime_ns
+    assert ShardSource(folder, max_pieces=5).lengths.tolist() == first.tolist() == [5, 4]
+    assert home.stat().st_mtime_ns == stamp
+    assert ShardSource(folder, max_pieces=9).lengths.tolist() == [9]
+
+
+def test_a_corpus_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False)]])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert ShardSource(folder, max_pieces=5)[1].pieces.tolist() == [5, 6, 7, 8]
+
+
+def test_it_is_a_source_for_the_loader(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False)] * 9, [([[1]], False)] * 4])
+    source = ShardSource(folder, max_pieces=5)
+    loader = Loader(source, lambda one, _: {"pieces": one.pieces}, seed=0, pieces=12)
+    counts = [loader.batch(Cursor(0, b))[0]["lengths"].sum() for b in range(loader.batches_per_epoch())]
+    assert sum(counts) == source.lengths.sum() == 85
+    with pytest.raises(IndexError):
+        source[len(source)]
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2]], False)]])
+    assert len(ShardSource(folder, max_pieces=5, split="heldout")) == 0
+
+
+def test_another_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    folder = corpus(tmp_path / "run", [[([[2]], False)]])
+    with pytest.raises(ModelError, match="0123456789abcdef") as caught:
+        ShardSource(folder, max_pieces=5, tokenizer=tokenizer)
+    assert tokenizer.fingerprint in str(caught.value)
+    tokenizer.save(folder / "tokenizer")
+    with pytest.raises(DamagedError, match="not the one the shards were made with"):
+        corpus_tokenizer(folder)
+    about = json.loads(corpus_file(folder).read_text())
+    corpus_file(folder).write_text(json.dumps({**about, "tokenizer": tokenizer.fingerprint}))
+    assert corpus_tokenizer(folder).fingerprint == tokenizer.fingerprint
+    assert len(ShardSource(folder, max_pieces=5, tokenizer=tokenizer)) == 1
+    other = train_vocabulary(["别的"], size=100)
+    with pytest.raises(ModelError, match=other.fingerprint):
+        ShardSource(folder, max_pieces=5, tokenizer=other)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(flip, "its bytes are not those"), (truncate, "bytes where"), (remove, "is missing")],
+)
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_a_damaged_shard_is_named(damage, message: str, seen_before: bool, tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False)]] * 3)
+    if seen_before:
+        ShardSource(folder, max_pieces=5)
+    damage(folder / "shards" / "1.arrow")
+    with pytest.raises(DamagedError, match=message) as caught:
+        ShardSource(folder, max_pieces=5)
+    assert "1.arrow" in str(caught.value)
+
+
+def test_shards_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = corpus(tmp_path / "run", [[([[2]], False)]] * 2)
+    ShardSource(folder, max_pieces=5)
+    monkeypatch.setattr("fenghuo.corpus.format.sha256_of", lambda path: pytest.fail(f"hashed {path} again"))
+    ShardSource(folder, max_pieces=4)
+
+
+def test_what_is_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not the run folder of a finished corpus"):
+        ShardSource(tmp_path / "nowhere", max_pieces=5)
+    folder = corpus(tmp_path / "run", [[([[2]], False)]])
+    corpus_file(folder).write_text("{")
+    with pytest.raises(DamagedError, match=r"manifest.json: cannot be read"):
+        ShardSource(folder, max_pieces=5)
+    corpus_file(folder).write_text('{"format": 99}')
+    with pytest.raises(DataError, match="shards of format 99; this version reads 1"):
+        ShardSource(folder, max_pieces=5)
+    with pytest.raises(ValueError, match="no room"):
+        ShardSource(folder, max_pieces=0)
+
+
+def test_ranks_may_make_the_index_at_once(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False)]] * 3)
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if not child:
+            try:
+                os._exit(0 if ShardSource(folder, max_pieces=5).lengths.tolist() == [5, 4] * 3 else 1)
+            finally:
+                os._exit(2)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert (
+        len(list(pairwise(sorted((folder / "shards" / "slices").iterdir())))) == 0
+    )  # one index, no leftovers

@@ -121,6 +121,8 @@ class Stages:
         return {
             "corpus": str(self.out / "corpus"),
             "model": {"preset": "nezha-4l-312", "values": self.scale.teacher.values},
+            # Twice BERT's rate: little text is asked more (Wettig et al. 2023, arXiv 2202.08005).
+            "objectives": [{"name": "mlm", "rate": 0.3, "unit": "word"}],
             "batch": {"pieces": self.scale.batch_pieces},
             "optimizer": {"learning_rate": 2e-3, "betas": [0.9, 0.98]},
             "schedule": {"warmup": 0.05},

@@ -23,7 +23,7 @@ from fenghuo.rundir import RunDir
 from fenghuo.training.loop import Terms, to_tensors
 from fenghuo.training.session import Session, iterate_from, make_deterministic
 
-HELDOUT_PIECES = 200_000
+HELDOUT_PIECES = 50_000
 """Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
 
 

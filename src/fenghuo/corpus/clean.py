@@ -35,7 +35,7 @@ _MARKS = re.compile(
 # NFKC turns these into ASCII, which Chinese text does not use; they sit it out as noncharacters.
 _PUNCTUATION = "！（），：；？～…"
 _SHELTER = "".join(chr(0xFDD0 + i) for i in range(len(_PUNCTUATION)))
-_REPETITION_HEAD = 2_000  # characters that are packed; the whole text would cost more than all other rules
+_REPETITION_HEAD = 1_000  # characters that are packed; the whole text would cost more than all other rules
 _SHORTEST_REPETITION_BYTES = 300  # zlib's overhead hides repetition in less
 
 

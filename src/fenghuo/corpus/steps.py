@@ -23,7 +23,7 @@ from fenghuo.corpus.sentences import sentence_starts
 from fenghuo.errors import DamagedError
 from fenghuo.rundir import write_json
 from fenghuo.text.tokenizer import Pieces, Tokenizer
-from fenghuo.text.words import Segmenter, load_segmenter, span_array, word_starts
+from fenghuo.text.words import Segmenter, load_segmenter, word_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,7 +166,10 @@ class Shards(PipelineStep):  # type: ignore[misc]
         texts = [document.text for document in group]
         joined = "\n".join(texts)
         begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
-        spans = [span_array(segmenter.cut(text)) + begin for text, begin in zip(texts, begins, strict=True)]
+        spans = [
+            np.array(segmenter.cut(text), np.int64).reshape(-1, 2) + begin
+            for text, begin in zip(texts, begins, strict=True)
+        ]
         encoded = tokenizer.encode_batch(texts)
         lengths = np.array([len(pieces) for pieces in encoded])
         shift = np.repeat(begins, lengths).astype(np.int32)

@@ -1,9 +1,9 @@
 """Text → pieces, with the place of each piece in the characters of the given text.
 
 The work is done by the `tokenizers` library. For the BERT kind this module cuts the text first: BERT's
-normalizer and WordPiece treat a Chinese character, and a run of others between two blanks, without a look
-at their neighbours. So a Chinese character is one look-up in a table, a run seen before comes from a cache,
-and the library sees only new runs. The result is the library's own (a property test compares them).
+normalizer and WordPiece treat a Chinese character or mark, and a run of others between two blanks, without a
+look at their neighbours. So a Chinese character is one look-up in a table, a run seen before comes from a
+cache, and the library sees only new runs. The result is the library's own (a property test compares them).
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNUSABLE = re.compile("[\ud800-\udfff\x00]")
-# The blanks BERT's normalizer keeps as blanks (it removes other control characters, joining what stands
-# beside them), and the two blocks of ideographs that no Unicode normalization changes.
-RUN = re.compile("[^ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff]+")
-IDEOGRAPHS = (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000))
+# What BERT's rules set apart from its neighbours, and change by no Unicode normalization: two blocks of ideographs,
+# and the punctuation of Chinese text.
+_PUNCTUATION = "，。、；：？！（）《》〈〉「」『』【】“”‘’…—·"
+ALONE = (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *map(ord, _PUNCTUATION))
+# The blanks BERT's normalizer keeps as blanks (it removes other control characters, joining what stands beside).
+RUN = re.compile(f"[^ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff{_PUNCTUATION}]+")
 _CACHED_RUNS = 1 << 17  # about 60 MB when full
 _LONGEST_CACHED_RUN = 64  # characters
 
@@ -78,7 +80,7 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._runs: dict[str, tuple[list[int], list[int], list[int]]] = {}
-        self._table = _ideograph_table(json.loads(files.tokenizer_json))
+        self._table = _lone_table(json.loads(files.tokenizer_json))
 
     @classmethod
     def load(cls, folder_or_file: Path) -> Tokenizer:
@@ -244,8 +246,8 @@ def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:
     ]
 
 
-def _ideograph_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:
-    """Code point → id of that ideograph's piece, or -1; None where looking at one alone is not right."""
+def _lone_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:
+    """Code point → id of the piece of that lone character, or -1; None where no look at one alone is right."""
     normalizer, before, model = parts["normalizer"] or {}, parts["pre_tokenizer"] or {}, parts["model"]
     alone = (
         normalizer.get("type") == "BertNormalizer"
@@ -264,8 +266,8 @@ def _ideograph_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:
     if not alone:
         return None
     unknown = model["vocab"][model["unk_token"]]
-    table = np.full(0xA001, -1, np.int32)
-    for code in IDEOGRAPHS:
+    table = np.full(0x10000, -1, np.int32)  # its last, U+FFFF, stands for all characters beyond
+    for code in ALONE:
         table[code] = model["vocab"].get(chr(code), unknown)
     return table
 

@@ -17,7 +17,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from fenghuo.errors import DataError, RecipeError
 from fenghuo.text.folder import bert_files
-from fenghuo.text.tokenizer import IDEOGRAPHS, RUN, Tokenizer, clean_characters
+from fenghuo.text.tokenizer import ALONE, RUN, Tokenizer, clean_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +71,7 @@ class _Counts:
 
     def __init__(self, lowercase: bool) -> None:
         self.words: Counter[str] = Counter()
-        self._ideographs: NDArray[np.int64] = np.zeros(0xA000, np.int64)
+        self._alone: NDArray[np.int64] = np.zeros(0x10000, np.int64)
         self._runs: Counter[str] = Counter()
         self._normalize = normalizers.BertNormalizer(lowercase=lowercase).normalize_str
         self._cut = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
@@ -79,7 +79,7 @@ class _Counts:
     def add(self, text: str) -> None:
         clean = clean_characters(text)
         codes = np.frombuffer(clean.encode("utf-32-le"), np.uint32)
-        self._ideographs += np.bincount(codes[codes < 0xA000], minlength=0xA000)
+        self._alone += np.bincount(codes[codes < 0x10000], minlength=0x10000)
         for run in RUN.findall(clean):
             self._runs.update(run[i : i + _LONGEST_RUN] for i in range(0, len(run), _LONGEST_RUN))
         if len(self._runs) > _MOST_RUNS:
@@ -99,8 +99,8 @@ class _Counts:
     def characters(self) -> Counter[str]:
         """The lone ones; they leave `words`."""
         self.settle()
-        seen = (code for code in IDEOGRAPHS if self._ideographs[code])
-        alone = Counter({chr(code): int(self._ideographs[code]) for code in seen})
+        seen = (code for code in ALONE if self._alone[code])  # the others are in the runs
+        alone = Counter({chr(code): int(self._alone[code]) for code in seen})
         for word in [word for word in self.words if len(word) == 1]:
             alone[word] += self.words.pop(word)
         return alone

@@ -18,7 +18,9 @@ from fenghuo.training.loop import to_tensors
 
 
 def model(layers: int, width: int, heads: int = 2, seed: int = 0) -> Model:
-    config = EncoderConfig(vocab=30, layers=layers, width=width, heads=heads, inner_width=16, position="nezha")
+    config = EncoderConfig(
+        vocab=30, layers=layers, width=width, heads=heads, inner_width=16, position="nezha"
+    )
     return build_model(config, HeadsConfig(), seed=seed)
 
 
@@ -116,12 +118,19 @@ def test_heads_of_another_number_are_compared_by_their_mean() -> None:
 
 
 @given(st.floats(0.5, 8.0), st.integers(2, 5), st.integers(0, 1000))
-def test_soft_cross_entropy_is_the_entropy_plus_the_divergence(temperature: float, classes: int, seed: int) -> None:
+def test_soft_cross_entropy_is_the_entropy_plus_the_divergence(
+    temperature: float, classes: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     mine, theirs = torch.randn(6, classes, generator=generator), torch.randn(6, classes, generator=generator)
     p = (theirs.double() / temperature).softmax(-1)
     q = (mine.double() / temperature).softmax(-1)
     wanted = -(p * q.log()).sum() * temperature**2
-    torch.testing.assert_close(soft_cross_entropy(mine, theirs, temperature).double(), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        soft_cross_entropy(mine, theirs, temperature).double(), wanted, rtol=1e-4, atol=1e-5
+    )
     # It is least where the student says what the teacher says.
-    assert soft_cross_entropy(theirs, theirs, temperature) <= soft_cross_entropy(mine, theirs, temperature) + 1e-4
+    assert (
+        soft_cross_entropy(theirs, theirs, temperature)
+        <= soft_cross_entropy(mine, theirs, temperature) + 1e-4
+    )

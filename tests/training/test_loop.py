@@ -49,9 +49,7 @@ def one_step(micro_batches: list[dict[str, Any]], clip: float = 1e9) -> tuple[Te
     model = Line()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     feed: Iterator[Any] = iter([("next", micro_batches)])
-    step = next(
-        steps(model, feed, Squares(model), optimizer, lambda number: 0.1, start=0, seed=0, clip=clip)
-    )
+    step = next(steps(model, feed, Squares(model), optimizer, lambda number: 0.1, start=0, seed=0, clip=clip))
     return model.weight.detach().clone(), step
 
 

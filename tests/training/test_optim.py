@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -95,5 +97,5 @@ def test_linear_warmup_ends_at_the_peak_without_a_jump() -> None:
     recipe = ScheduleRecipe(name="linear", warmup=10)
     rates = [rate_at(step, 100, recipe) for step in range(1, 101)]
     assert rates[9] == 1.0
-    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) <= 0.1 + 1e-12
+    assert max(abs(a - b) for a, b in pairwise(rates)) <= 0.1 + 1e-12
     assert rates[-1] == pytest.approx(1 / 91)

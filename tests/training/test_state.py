@@ -34,7 +34,9 @@ def trained(steps: int, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer
 
 def test_a_restored_pair_takes_the_same_next_step(tmp_path: Path) -> None:
     model, optimizer = trained(5)
-    write_checkpoint(tmp_path, step=5, tensors=pack_state(model, optimizer), values={"cursor": [1, 2]}, keep=2)
+    write_checkpoint(
+        tmp_path, step=5, tensors=pack_state(model, optimizer), values={"cursor": [1, 2]}, keep=2
+    )
     again, its_optimizer = trained(0, seed=9)
     found = read_checkpoint(tmp_path / "step-5")
     unpack_state(found.tensors, again, its_optimizer)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
 from numpy.typing import NDArray
 
 from fenghuo.compress.imitation import inside, loader_of, same_pieces, session_of
 from fenghuo.compress.recipe import DistillRecipe
+from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.errors import RecipeError
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import load_model, save_model

@@ -123,9 +123,7 @@ def config_json(
     """
     values = asdict(config)
     shown = {name: values[name] for name in family.config_keys.values()}
-    again = EncoderConfig(**{**family.defaults, **shown})
-    if again != config:
-        lost = [f.name for f in fields(config) if getattr(again, f.name) != getattr(config, f.name)]
+    if lost := config.unlike(EncoderConfig(**{**family.defaults, **shown})):
         raise ModelError(f"a {family.name} folder cannot say {', '.join(lost)}")
     out: dict[str, Any] = {"model_type": family.name, "architectures": [architecture(family, heads)]}
     out |= {key: values[name] for key, name in family.config_keys.items()}

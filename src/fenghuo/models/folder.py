@@ -140,6 +140,10 @@ def _heads(values: Mapping[str, Any], weights: Weights) -> HeadsConfig:
     )
 
 
+# Values that change what is computed and that no tensor's shape shows.
+_UNSHAPED = ("heads", "position", "relative_clip", "activation", "norm_eps")
+
+
 def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) -> LoadReport:
     """Fill a model from a folder that may have other heads; what does not fit stays as it is.
 
@@ -155,9 +159,9 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
     values = read_config(folder)
     family = family_of(values, folder)
     config, ignored = read_encoder_config(values, family, folder)
-    for name in ("heads", "position", "relative_clip", "activation", "norm_eps"):
-        theirs, mine = getattr(config, name), getattr(model.config, name)
-        if theirs != mine:
+    for name in config.unlike(model.config):
+        if name in _UNSHAPED:
+            theirs, mine = getattr(config, name), getattr(model.config, name)
             raise ModelError(f"{folder}: its encoder has {name} {theirs}, the model {mine}")
     weights = read_weights(folder, family)
     parameters = dict(model.named_parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Position = Literal["learned", "nezha", "none"]
@@ -60,6 +60,12 @@ class EncoderConfig:
             raise ValueError(f"layers {self.layers} is not a multiple of layer_groups {self.layer_groups}")
         if self.position == "nezha" and self.head_width % 2:
             raise ValueError(f"NEZHA's sines and cosines need an even head width, not {self.head_width}")
+
+    def unlike(self, other: EncoderConfig) -> list[str]:
+        """Names of the values in which two configs differ, those without effect left out."""
+        idle = set() if "nezha" in (self.position, other.position) else {"relative_clip"}
+        names = [f.name for f in fields(self) if f.name not in idle]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
     @property
     def head_width(self) -> int:

@@ -6,10 +6,10 @@ SCALE  ?= small
 DEMO   ?= fenghuo-demo
 
 VENV      := .venv
-REFERENCE := .venv-reference
 BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
-REFERENCE_READY := $(REFERENCE)/.ready
+REFERENCES := .venv-reference .venv-reference-5
+GOLDEN     := .venv-reference/golden
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint parity bench clean
@@ -31,14 +31,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-parity: $(READY) $(REFERENCE_READY) ## the same numbers as transformers 4.57.6, asked live
-	$(PARITY)
+parity: $(READY) $(REFERENCES:%=%/.ready) ## the same numbers as transformers 4.57.6, asked live; exports load in 4.57.6 and 5
+	rm -rf $(GOLDEN)
+	.venv-reference/bin/python tests/parity/regenerate.py --out $(GOLDEN) --base
+	$(BIN)/python -m pytest tests/parity --golden $(GOLDEN) $(REFERENCES:%=--reference %/bin/python)
 
 bench: $(READY) ## every benchmark, side by side with its peer; JSON lines
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script --quick || exit 1; done
 
 clean: ## remove the virtual environments and caches; runs stay
-	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCES) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp is written last, so that an interrupted installation is taken up again.
 $(READY): pyproject.toml constraints.txt
@@ -46,9 +48,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[all,test]' --constraint constraints.txt
 	@touch $@
 
-$(REFERENCE_READY): tests/parity/requirements.txt
-	$(call new_venv,$(REFERENCE))
-	$(REFERENCE)/bin/python -m pip install --quiet --requirement tests/parity/requirements.txt
+.venv-%/.ready: constraints-%.txt
+	$(call new_venv,.venv-$*)
+	.venv-$*/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 define new_venv

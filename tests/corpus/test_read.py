@@ -205,7 +205,7 @@ def test_parts_hold_every_document_once(
     path = tmp_path_factory.mktemp("parts") / "a.txt"
     path.write_bytes("\n".join([*lines, "end"]).encode())
     [file] = find_files([InputRecipe(path=str(path), format=format)])
-    parts = cut_into_parts([file], part_bytes)
+    parts = cut_into_parts([file], part_bytes / 1e6)
     pieces = [one.text for group in parts for part in group for one in read_range(part, print)]
     assert pieces == [one.text for one in read_range(whole(file), print)]
     assert sum(count_lines(part) for group in parts for part in group) == count_lines(whole(file))
@@ -215,7 +215,7 @@ def test_small_files_share_a_part(tmp_path: Path) -> None:
     for number in range(10):
         write(tmp_path / f"{number}.txt", "0123456789\n" * 3)
     parquet(tmp_path / "z.parquet", pa.array(TEXTS * 2))
-    parts = cut_into_parts(find_files([InputRecipe(path=str(tmp_path))]), 100)
+    parts = cut_into_parts(find_files([InputRecipe(path=str(tmp_path))]), 100 / 1e6)
     assert [len(group) for group in parts][:2] == [4, 4]
     found = [one.text for group in parts for part in group for one in read_range(part, print)]
     assert found == ["0123456789"] * 30 + TEXTS * 2

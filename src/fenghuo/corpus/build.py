@@ -44,7 +44,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
     files = find_files(recipe.input)
     run.environment(seed=None, inputs=[("data", Path(file.path)) for file in files])
-    parts = cut_into_parts(files, round(recipe.shards.input_mb * 1e6))
+    parts = cut_into_parts(files, recipe.shards.input_mb)
     fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
     work = _Work(run.path, parts, fingerprints)
     size_mb = sum(part.size_bytes for group in parts for part in group) / 1e6
@@ -114,7 +114,7 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
         raise MissingExtraError(str(problem.name), "train") from problem
 
     sizes = [sum(part.size_bytes for part in group) for group in work.parts]
-    number = min(recipe.executor.workers or len(os.sched_getaffinity(0)), len(work.parts))
+    number = min(recipe.executor.workers or _processors(), len(work.parts))
 
     def go(name: str, pipeline: list[Any]) -> None:
         with track(f"corpus: {name}", sum(sizes), "bytes") as progress:
@@ -139,6 +139,10 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
             counted.append(steps.Keep(work.home / "repeats"))
         counted.append(write)
         go("write", [*counted, steps.Report(work.home / "reports", counted)])
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ _ADDRESS_LINE = re.compile(rf"(?:{_ADDRESS}|[\s<>()（）:：,，;；、|-])+", 
 _NO_LETTER = re.compile(r"[\W_]*")
 # What a signature leaves out: ASCII, general, CJK and full-width marks and blanks.
 _MARKS = re.compile(
-    "[\0-/:-@\\[-`{-\xbf\u2000-\u206f\u3000-\u303f\ufe10-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+"
+    "[\0-/:-@\\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f\u3000-\u3004\u3008-\u3020\u302a-\u3030"
+    "\u303d-\u303f\ufe10-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+"
 )
 # NFKC turns these into ASCII, which Chinese text does not use; they sit it out as noncharacters.
 _PUNCTUATION = "！（），：；？～…"

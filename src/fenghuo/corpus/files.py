@@ -70,8 +70,13 @@ def find_files(inputs: Iterable[InputRecipe]) -> list[TextFile]:
     return found
 
 
-def cut_into_parts(files: Iterable[TextFile], part_bytes: int) -> list[tuple[Range, ...]]:
-    """All files in order, as parts of about `part_bytes` of text, cut between documents."""
+def cut_into_parts(files: Sequence[TextFile], input_mb: float | None) -> list[tuple[Range, ...]]:
+    """All files in order, as parts of about `input_mb` (see `ShardsRecipe`), cut between documents.
+
+    The parts depend on the files alone: not on who will do the work.
+    """
+    total = sum(whole(file).size_bytes for file in files)
+    part_bytes = round(input_mb * 1e6) if input_mb else min(max(total // 16, 10**6), 64 * 10**6)
     parts: list[tuple[Range, ...]] = []
     waiting: list[Range] = []
     for file in files:

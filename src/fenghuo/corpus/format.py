@@ -31,7 +31,7 @@ _META = b"fenghuo"
 class Documents:
     """S documents with T pieces in all, on their way into a shard."""
 
-    pieces: NDArray[np.int64]  # (T,)
+    pieces: NDArray[Any]  # (T,) ids, of any whole-number type
     word_start: NDArray[np.bool_]  # (T,)
     sentence_start: NDArray[np.bool_]  # (T,)
     lengths: NDArray[np.int64]  # (S,)
@@ -78,9 +78,8 @@ def write_shard(
     lengths = np.concatenate([part.lengths for part in parts])
     sources = pa.array([name for part in parts for name in part.sources], pa.string())
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    small = vocabulary_size <= 1 << 16
     columns = {
-        "pieces": _lists(offsets, pa.array(pieces.astype(np.uint16 if small else np.uint32))),
+        "pieces": _lists(offsets, pa.array(pieces.astype(smallest_kind(vocabulary_size), copy=False))),
         "word_start": _lists(offsets, _bits(np.concatenate([part.word_start for part in parts]))),
         "sentence_start": _lists(offsets, _bits(np.concatenate([part.sentence_start for part in parts]))),
         "heldout": _bits(heldout),
@@ -95,6 +94,11 @@ def write_shard(
     data = sink.getvalue()
     write_atomic(path, data.to_pybytes())
     return ShardLine(file=path.name, size_bytes=data.size, sha256=sha256_of(path), **counts)
+
+
+def smallest_kind(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
+    """The type in which a shard keeps ids."""
+    return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
 
 
 def open_shard(path: Path) -> Shard:

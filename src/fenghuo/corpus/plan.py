@@ -22,7 +22,7 @@ def plan(recipe: CorpusRecipe) -> str:
     """Documents, characters, pieces and disk, about; for `--dry-run`. Raises what the run would, before it works."""
     tokenizer = Tokenizer.load(recipe.tokenizer)
     files = find_files(recipe.input)
-    parts = cut_into_parts(files, round(recipe.shards.input_mb * 1e6))
+    parts = cut_into_parts(files, recipe.shards.input_mb)
     total = sum(part.size_bytes for group in parts for part in group)
     sampled_bytes, texts = 0, list[str]()
     for file in files[:: max(1, len(files) // _FILES)][:_FILES]:

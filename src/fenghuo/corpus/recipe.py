@@ -60,8 +60,8 @@ class ExecutorRecipe(Recipe):
 class ShardsRecipe(Recipe):
     """How the result lies on disk."""
 
-    input_mb: float = Field(default=32, gt=0)
-    """Input that goes into one shard, in MB; also what a killed run may have to do again."""
+    input_mb: float | None = Field(default=None, gt=0)
+    """Input that goes into one shard, in MB; null = a sixteenth of it all, but at least 1 and at most 64."""
 
 
 class CorpusRecipe(Recipe):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fenghuo.corpus.slices import Split
+
+
+_OPEN_SHARDS = 512  # each holds a file descriptor, of which a process often gets 1,024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ShardSource:
             )
         verify(folder, lines)
 
-        @cache
+        @lru_cache(maxsize=_OPEN_SHARDS)
         def shard(number: int) -> Shard:
             return open_shard(folder / lines[number].file)
 

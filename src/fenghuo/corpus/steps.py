@@ -17,13 +17,13 @@ from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus.clean import Cleaner, Count, signature
 from fenghuo.corpus.duplicates import save_signatures
-from fenghuo.corpus.format import Documents, ShardLine, write_shard
+from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
 from fenghuo.errors import DamagedError
 from fenghuo.rundir import write_json
 from fenghuo.text.tokenizer import Pieces, Tokenizer
-from fenghuo.text.words import Segmenter, load_segmenter, word_starts
+from fenghuo.text.words import Segmenter, load_segmenter, spans_of, word_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,10 +166,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
         texts = [document.text for document in group]
         joined = "\n".join(texts)
         begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
-        spans = [
-            np.array(segmenter.cut(text), np.int64).reshape(-1, 2) + begin
-            for text, begin in zip(texts, begins, strict=True)
-        ]
+        spans = [spans_of(segmenter, text) + begin for text, begin in zip(texts, begins, strict=True)]
         encoded = tokenizer.encode_batch(texts)
         lengths = np.array([len(pieces) for pieces in encoded])
         shift = np.repeat(begins, lengths).astype(np.int32)
@@ -180,7 +177,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
         )
         limit = int(self.heldout * (1 << 64))
         return Documents(
-            pieces=pieces.ids,
+            pieces=pieces.ids.astype(smallest_kind(tokenizer.vocabulary.size)),
             word_start=word_starts(pieces, np.concatenate(spans), joined),
             sentence_start=sentence_starts(pieces.starts, joined),
             lengths=lengths,

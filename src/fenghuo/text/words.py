@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from fenghuo.text.tokenizer import Pieces
 
-    Spans = Sequence[tuple[int, int]] | NDArray[np.int64]  # of characters: pairs, or (n, 2)
-
 _LETTER, _IDEOGRAPH, _ALONE, _BLANK, _UNSEEN = range(5)  # kinds of characters
 # What BERT's normalizer sets between blanks; other scripts are cut at blanks and punctuation only.
 _IDEOGRAPH_RANGES = (
@@ -44,7 +42,7 @@ class Segmenter(Protocol):
 
     name: str  # with its version: shards made with another segmenter have another fingerprint
 
-    def cut(self, text: str) -> Spans:
+    def cut(self, text: str) -> list[tuple[int, int]]:
         """Spans of characters, in order, without overlap, over everything that is not blank."""
         ...
 
@@ -59,8 +57,12 @@ class RjiebaSegmenter:
             raise MissingExtraError("rjieba", "train") from problem
         self.name = f"rjieba {version('rjieba')}"
 
-    def cut(self, text: str) -> NDArray[np.int64]:
+    def cut(self, text: str) -> list[tuple[int, int]]:
         """As `Segmenter.cut`; the spans cover blanks too."""
+        return [(start, end) for start, end in self.spans(text).tolist()]
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """`cut` as (n, 2), in a fraction of the time."""
         # `cut` and adding up is three times as fast as `tokenize`, which gives places.
         words = self._cut(clean_characters(text))
         spans = np.zeros((len(words), 2), np.int64)
@@ -82,7 +84,16 @@ def load_segmenter(name: str) -> Segmenter:
     return SEGMENTERS[name]()
 
 
-def word_starts(pieces: Pieces, spans: Spans, text: str) -> NDArray[np.bool_]:
+def spans_of(segmenter: Segmenter, text: str) -> NDArray[np.int64]:
+    """A segmenter's words as (n, 2), the fastest way it has."""
+    if isinstance(segmenter, RjiebaSegmenter):
+        return segmenter.spans(text)
+    return np.array(segmenter.cut(text), np.int64).reshape(-1, 2)
+
+
+def word_starts(
+    pieces: Pieces, spans: Sequence[tuple[int, int]] | NDArray[np.int64], text: str
+) -> NDArray[np.bool_]:
     """Which pieces begin a word.
 
     A word is one word of the segmenter; in scripts with blanks the pieces between two blanks, wherever the

@@ -194,7 +194,8 @@ def test_a_short_text_is_one_window_and_an_empty_one_none():
         (["iPhone", "15", "发布"], "iPhone 15发布"),
         (["Привет", "мир"], "Привет мир"),
         (["カメラ", "店"], "カメラ店"),
-        (["a", "", "b"], "a b"),
+        (["ab", "", "c"], "ab c"),
+        (list("1998年NBA"), "1998年NBA"),
         ([], ""),
     ],
 )

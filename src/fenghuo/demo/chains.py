@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from fenghuo.config import build_recipe
 from fenghuo.demo.stages import Stage
@@ -34,9 +35,15 @@ def run_chains(chains: Sequence[tuple[str, list[Stage]]], out: Path) -> None:
     say(f"{len(chains)} chains of runs for the comparisons over seeds")
     # spawn: forked threads of torch and tokenizers would hang.
     context = multiprocessing.get_context("spawn")
+    cores: Any = context.Queue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+    stop = context.Event()
     with (
         track("comparisons", len(chains), "chain") as bar,
-        ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_alone) as pool,
+        ProcessPoolExecutor(
+            len(os.sched_getaffinity(0)), mp_context=context, initializer=_alone, initargs=(cores, stop)
+        ) as pool,
     ):
         waiting = {pool.submit(_run_chain, chain, out): name for name, chain in chains}
         try:
@@ -45,12 +52,20 @@ def run_chains(chains: Sequence[tuple[str, list[Stage]]], out: Path) -> None:
                 say(f"{waiting[done]}: done")
                 bar.advance(1)
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _alone() -> None:
-    """A worker says nothing of its progress and computes with one thread."""
+_stop: Any = None
+"""In a worker: set once another chain has failed."""
+
+
+def _alone(cores: Any, stop: Any) -> None:
+    """A worker keeps to one core, with every library's threads, and says nothing of its progress."""
+    global _stop
+    _stop = stop
+    os.sched_setaffinity(0, {cores.get()})
     import torch
 
     torch.set_num_threads(1)
@@ -59,4 +74,6 @@ def _alone() -> None:
 
 def _run_chain(chain: Sequence[Stage], out: Path) -> None:
     for stage in chain:
+        if _stop is not None and _stop.is_set():
+            return
         run_stage(stage, out)

@@ -18,7 +18,9 @@ KINDS = {"reviews": "classify", "ner": "tag"}
 DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1}
 """Of fine-tuning, where a few hundred rows are seen several times."""
 RATE = {"reviews": 5e-4, "ner": 1e-3}
-"""Peak learning rates of fine-tuning; both arms of a comparison share them."""
+"""Peak learning rates of fine-tuning a teacher, from pretrained weights and from scratch."""
+STUDENT_RATE = 1e-3
+BATCH_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +72,13 @@ class Stages:
             f"{at}/scratch",
             "finetune",
             f"{task}: the teacher's network from scratch",
-            self._alone(task, seed, self.scale.teacher),
+            self._scratch(task, seed),
         )
         yield self._stage(
             f"{at}/alone",
             "finetune",
             f"{task}: the student's network without distillation",
-            self._alone(task, seed, self.scale.student),
+            self._alone(task, seed),
         )
         yield self._stage(
             f"{at}/plain",
@@ -154,27 +156,38 @@ class Stages:
     def _teacher(self, task: str, seed: int) -> dict[str, Any]:
         return self._finetune(task, seed, {"folder": str(self.out / "pretrained"), "values": DROPOUT})
 
-    def _alone(self, task: str, seed: int, shape: Shape) -> dict[str, Any]:
-        start = {
+    def _scratch(self, task: str, seed: int) -> dict[str, Any]:
+        return self._finetune(task, seed, self._fresh(self.scale.teacher))
+
+    def _alone(self, task: str, seed: int) -> dict[str, Any]:
+        """As many steps at the same rate as the student's two stages, from labels instead of a teacher."""
+        inside, answers, every = self._student_steps(task)
+        return {
+            **self._finetune(task, seed, self._fresh(self.scale.student)),
+            "optimizer": {"learning_rate": STUDENT_RATE},
+            "train": {"steps": inside + answers, "evaluate_every": every, "seed": seed, "keep": 1},
+        }
+
+    def _fresh(self, shape: Shape) -> dict[str, Any]:
+        return {
             "preset": "nezha-4l-312",
             "values": {**shape.values, **DROPOUT},
             "tokenizer": str(self.out / "vocabulary"),
         }
-        return self._finetune(task, seed, start)
 
     def _finetune(self, task: str, seed: int, model: dict[str, Any]) -> dict[str, Any]:
         return {
             "model": model,
             "task": {"kind": KINDS[task], "max_length": MAX_LENGTH[task]},
             "data": self._data(task),
-            "batch": {"rows": 32},
+            "batch": {"rows": BATCH_ROWS},
             "optimizer": {"learning_rate": RATE[task]},
             "train": {"epochs": self.scale.teacher_epochs, "seed": seed, "keep": 1},
         }
 
     def _student(self, task: str, seed: int, *, augmented: bool = True) -> dict[str, Any]:
-        # Without augmentation there are fewer rows: more passes give both arms the same number of steps.
-        passes = 1 if augmented else 1 + self.scale.copies
+        # Steps, not epochs: with and without augmentation the student trains as long.
+        inside, answers, every = self._student_steps(task)
         extra = {"augmented": str(self.out / task / "augmented" / "augmented.jsonl")} if augmented else {}
         return {
             "stage": "task",
@@ -182,11 +195,17 @@ class Stages:
             "student": {"folder": str(self.out / "student")},
             "data": self._data(task),
             **extra,
-            "intermediate": {"epochs": self.scale.inside_epochs * passes, "learning_rate": 5e-4},
-            "batch": {"rows": 32},
-            "optimizer": {"learning_rate": 1e-3},
-            "train": {"epochs": self.scale.student_epochs * passes, "seed": seed, "keep": 1},
+            "intermediate": {"steps": inside, "learning_rate": 5e-4},
+            "batch": {"rows": BATCH_ROWS},
+            "optimizer": {"learning_rate": STUDENT_RATE},
+            "train": {"steps": answers, "evaluate_every": every, "seed": seed, "keep": 1},
         }
+
+    def _student_steps(self, task: str) -> tuple[int, int, int]:
+        """Steps of stage 1, of stage 2, and of one pass over rows and augmentations (were none repeated)."""
+        rows = self.scale.reviews_train if task == "reviews" else self.scale.ner_train
+        a_pass = max(1, rows * (1 + self.scale.copies) // BATCH_ROWS)
+        return round(self.scale.inside_epochs * a_pass), round(self.scale.student_epochs * a_pass), a_pass
 
     def _int8(self, task: str, seed: int) -> dict[str, Any]:
         return {

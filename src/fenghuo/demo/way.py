@@ -16,6 +16,7 @@ from fenghuo.demo.chains import run_chains, run_stage
 from fenghuo.demo.data import DemoData, prepare
 from fenghuo.demo.scale import SCALES, Scale
 from fenghuo.demo.stages import KINDS, Stages
+from fenghuo.errors import RunError
 from fenghuo.progress import say
 from fenghuo.rundir import RunDir, folder_atomic, write_json
 from fenghuo.text.vocabulary import train_vocabulary
@@ -49,27 +50,57 @@ def run(out: Path, scale: Literal["small", "full"], tellers: Tellers) -> None:
     Raises:
         MissingExtraError: the package with the text is not installed.
     """
-    began_s, cpu_before_s = time.perf_counter(), _cpu_s()
     sizes, out = SCALES[scale], out.resolve()
+    _one_scale(out, scale)
+    began_s, cpu_before_s = time.perf_counter(), _cpu_s()
+    try:
+        _every_stage(out, sizes)
+    finally:
+        _note_time(out / "time.json", time.perf_counter() - began_s, _cpu_s() - cpu_before_s)
+    _tell(out, sizes, tellers)
+
+
+def _every_stage(out: Path, sizes: Scale) -> None:
     data = _data(out, sizes)
     _vocabulary(out / "vocabulary", data, sizes)
     stages = Stages(out, data, sizes)
-    first = sizes.seeds[0]
-    line = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, first))]
+    line = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, sizes.seeds[0]))]
     for number, stage in enumerate(line, 1):
         run_stage(stage, out, f"[{number}/{len(line)}] ")
     if len(sizes.seeds) > 1:
         run_chains(stages.chains(), out)
+
+
+def _tell(out: Path, sizes: Scale, tellers: Tellers) -> None:
+    """The ledger, the report, the time, and how to serve the result."""
+    first = sizes.seeds[0]
     runs = [out / name for name in _told(first)]
     study = [_study(out, sizes, tellers)] if len(sizes.seeds) > 1 else []
     table, report = tellers.table(runs), out / "report.html"
     tellers.write_report([*runs, *study], report)
-    spent_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_before_s
-    _note_time(out / "time.json", spent_s, cpu_s)
-    say(f"this took {spent_s / 60:.1f} minutes ({cpu_s / 60:.1f} of processor time)")
+    spent = json.loads((out / "time.json").read_text())
+    wall_s, cpu_s = (sum(call[name] for call in spent) for name in ("wall_s", "cpu_s"))
+    say(f"this took {wall_s / 60:.1f} minutes ({cpu_s / 60:.1f} of processor time) in {len(spent)} calls")
     print(table)
     print(f"\nreport   {_shown(report)}")
     print(f"serve    fenghuo serve {_shown(out / 'reviews' / f'seed-{first}' / 'int8' / 'model')}")
+
+
+def _one_scale(out: Path, scale: str) -> None:
+    """A folder is made at one scale: another one splits the text anew, and what a model has read would be its test.
+
+    Raises:
+        RunError: the folder was made at another scale, or for something else.
+    """
+    mark = out / "demo.json"
+    if mark.exists():
+        before = json.loads(mark.read_text()).get("scale")
+        if before != scale:
+            raise RunError(f"{out}: made with --scale {before}; name another folder with --out")
+    elif out.exists() and any(out.iterdir()):
+        raise RunError(f"{out}: holds something other than a demo; name another folder with --out")
+    else:
+        write_json(mark, {"scale": scale})
 
 
 def _data(out: Path, scale: Scale) -> DemoData:

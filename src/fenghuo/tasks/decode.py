@@ -162,7 +162,12 @@ def windows(text: str, starts_T: NDArray[Any], ends_T: NDArray[Any], *, size: in
 
 def join_tokens(tokens: Sequence[str]) -> str:
     """Tokens → one text: a space only between two tokens that meet with letters or digits outside Chinese,
-    Japanese and Korean ideographs and kana ("New" "York"), which would otherwise become one word."""
+    Japanese and Korean ideographs and kana ("New" "York"), which would otherwise become one word.
+
+    Tokens that are all single characters are a text written character by character: nothing stands between them.
+    """
+    if all(len(token) <= 1 for token in tokens):
+        return "".join(tokens)
     parts: list[str] = []
     before = ""
     for token in tokens:

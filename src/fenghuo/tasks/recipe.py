@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fenghuo.config import Recipe
 from fenghuo.errors import did_you_mean
@@ -42,6 +42,13 @@ class TaskRecipe(Recipe):
             raise ValueError(f"unknown task '{kind}'.{did_you_mean(kind, known)} Known: {', '.join(known)}")
         return kind
 
+    @model_validator(mode="after")
+    def _has_the_metric(self) -> Self:
+        allowed = METRICS.get(self.kind, ())
+        if self.metric is not None and allowed and self.metric not in allowed:
+            raise ValueError(f"metric '{self.metric}' is none of {self.kind}'s: {', '.join(allowed)}")
+        return self
+
 
 class DataRecipe(Recipe):
     """Labelled rows in files, and how to read them."""
@@ -64,6 +71,9 @@ class DataRecipe(Recipe):
     """Names of the columns, for files without a header."""
     skip_label: str | None = None
     """Rows with this label are left out (OCNLI's `-`)."""
+
+
+METRICS = {"classify": ("accuracy", "macro_f1"), "pair": ("accuracy", "macro_f1"), "tag": ("f1",)}
 
 
 def with_dataset(values: Any) -> Any:

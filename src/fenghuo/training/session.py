@@ -121,12 +121,14 @@ class Session:
         self.done = 0
         self.spent_s = 0.0
         """Seconds inside steps, over all restarts."""
+        self.sums: dict[str, float] = defaultdict(float)
+        """Figures since the last line of metrics.jsonl."""
         self._resume()
 
     def __iter__(self) -> Iterator[Step]:
         if self.done >= self.total:
             return
-        sums: dict[str, float] = defaultdict(float)
+        sums = self.sums
         with stop_on_signals() as stop, track(self.label, self.total, "step") as bar:
             bar.set(self.done)
             for step in self._steps():
@@ -134,8 +136,8 @@ class Session:
                 self.spent_s += step.spent_s
                 for name, value in step.figures.items():
                     sums[name] += value
-                sums["pieces"] += step.pieces
-                sums["s"] += step.spent_s
+                for name, value in (("pieces", step.pieces), ("s", step.spent_s), ("steps", 1)):
+                    sums[name] += value
                 if step.number % self.train.log_every == 0 or step.number == self.total:
                     self._log(step, sums)
                     sums.clear()
@@ -185,7 +187,12 @@ class Session:
             self.checkpoints,
             step=self.done,
             tensors=pack_state(self.model, self.optimizer),
-            values={"cursor": list(self.cursor), "best": asdict(self.best), "spent_s": self.spent_s},
+            values={
+                "cursor": list(self.cursor),
+                "best": asdict(self.best),
+                "spent_s": self.spent_s,
+                "sums": self.sums,
+            },
             keep=self.train.keep,
         )
 
@@ -211,14 +218,16 @@ class Session:
             self.cursor = (epoch, batch)
             self.best = Best(**checkpoint.values["best"])
             self.spent_s = checkpoint.values["spent_s"]
+            self.sums.update(checkpoint.values["sums"])
             self.run.log(f"{self.label}: going on after step {self.done} of {self.total}")
         if self.done < self.total:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
 
     def _log(self, step: Step, sums: Mapping[str, float]) -> None:
-        number = (step.number - 1) % self.train.log_every + 1
         means = {
-            f"train/{name}": value / number for name, value in sums.items() if name not in ("pieces", "s")
+            f"train/{name}": value / sums["steps"]
+            for name, value in sums.items()
+            if name not in ("pieces", "s", "steps")
         }
         self.run.metric(
             self.first + step.number,

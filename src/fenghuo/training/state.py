@@ -41,7 +41,7 @@ class Checkpoint:
 def write_checkpoint(
     folder: Path, *, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int
 ) -> Path:
-    """Write `folder/step-N` whole, then remove all but the newest `keep`."""
+    """Write `folder/step-N` whole, then remove later ones and all but the newest `keep`."""
     target = folder / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
@@ -53,8 +53,12 @@ def write_checkpoint(
             write_atomic(beside / name, data)
         sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
         write_atomic(beside / SUMS, sums)
-    for old in _numbered(folder)[:-keep]:
-        shutil.rmtree(old)
+    # A higher number is damaged, or of a course that was left: it must not outlive the one just written.
+    numbers = [int(path.name[5:]) for path in _numbered(folder)]
+    kept = [number for number in numbers if number <= step][-keep:]
+    for number in numbers:
+        if number not in kept:
+            shutil.rmtree(folder / f"step-{number}")
     return target
 
 

@@ -13,7 +13,7 @@ from fenghuo.demo.data import DemoData
 from fenghuo.demo.scale import Scale, Shape
 from fenghuo.rundir import RunDir
 
-MAX_LENGTH = {"reviews": 96, "ner": 128}
+MAX_LENGTH = {"reviews": 64, "ner": 128}
 KINDS = {"reviews": "classify", "ner": "tag"}
 DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1}
 """Of fine-tuning, where a few hundred rows are seen several times."""
@@ -88,13 +88,12 @@ class Stages:
         )
 
     def chains(self) -> list[tuple[str, list[Stage]]]:
-        """The experiment's runs beyond the first line: what must run one after the other, by task and seed."""
-        found = []
-        for seed in self.scale.seeds:
-            for task in KINDS:
-                line = [] if seed == self.scale.seeds[0] else list(self.line(task, seed))
-                found.append((f"{task}, seed {seed}", [*line, *self.others(task, seed)]))
-        return found
+        """The experiment, by task and seed: what must run one after the other."""
+        return [
+            (f"{task}, seed {seed}", [*self.line(task, seed), *self.others(task, seed)])
+            for seed in self.scale.seeds
+            for task in KINDS
+        ]
 
     # ---- recipes -----------------------------------------------------------------------------------------------
 

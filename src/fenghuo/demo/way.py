@@ -64,10 +64,13 @@ def _every_stage(out: Path, sizes: Scale) -> None:
     data = _data(out, sizes)
     _vocabulary(out / "vocabulary", data, sizes)
     stages = Stages(out, data, sizes)
-    line = [*stages.shared(), *(stage for task in KINDS for stage in stages.line(task, sizes.seeds[0]))]
+    many = len(sizes.seeds) > 1
+    line = list(stages.shared())
+    if not many:
+        line += [stage for task in KINDS for stage in stages.line(task, sizes.seeds[0])]
     for number, stage in enumerate(line, 1):
         run_stage(stage, out, f"[{number}/{len(line)}] ")
-    if len(sizes.seeds) > 1:
+    if many:
         run_chains(stages.chains(), out)
 
 

@@ -92,6 +92,8 @@ class Gate:
             await self._pass(scope, receive, reply)
         except RefusedError as refused:
             await reply.refuse(refused)
+        except asyncio.CancelledError:  # only the end of the server cancels
+            await reply.refuse(RefusedError(503, "the service was stopped", "unhealthy", connection="close"))
         except Exception:
             say(f"request {reply.request_id} failed:\n{traceback.format_exc()}")
             await reply.refuse(RefusedError(500, f"internal error, request {reply.request_id}", "backend"))

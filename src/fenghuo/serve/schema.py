@@ -9,16 +9,14 @@ ID = {"description": "Comes back with the answer.", "anyOf": [{"type": "string"}
 SCORE = {"type": "number"}
 
 
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
-def _one_or_many(one: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
-    return {"oneOf": [one, {"type": "array", "items": one}, *others]}
+def _object(title: str, properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"title": title, "type": "object", "properties": properties, "required": list(required)}
 
 
 def _error(description: str) -> dict[str, Any]:
-    body = _object({"error": {"type": "string"}, "error_type": {"type": "string"}}, "error", "error_type")
+    body = _object(
+        "Error", {"error": {"type": "string"}, "error_type": {"type": "string"}}, "error", "error_type"
+    )
     return {"description": description, "content": {"application/json": {"schema": body}}}
 
 
@@ -32,63 +30,74 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 _ENTITY = _object(
+    "Entity",
     {
         "start": {"type": "integer", "description": "First character."},
         "end": {"type": "integer", "description": "One past the last character."},
         "label": {"type": "string"},
         "text": {"type": "string"},
         "score": SCORE,
-    }
+    },
+    *("start", "end", "label", "text", "score"),
 )
-_TEI = _object(
+_INFERENCE = _object(
+    "TextEmbeddingsInference",
     {
         "inputs": {
-            "description": "A text, a pair [text, text], or a batch [[text], [text, text], …]",
-            "anyOf": [TEXT, {"type": "array", "items": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}}],
+            "description": "A text, a pair [text, text], or a batch [[text], [text, text], …].",
+            "anyOf": [TEXT, {"type": "array", "items": {}}],
         },
-        "truncate": {"type": "boolean", "default": True},
-        "raw_scores": {"type": "boolean", "default": False},
+        "truncate": {"type": "boolean", "default": True, "description": "false refuses longer texts."},
+        "raw_scores": {
+            "type": "boolean",
+            "default": False,
+            "description": "Logits instead of probabilities.",
+        },
     },
     "inputs",
 )
-
+_TOKENS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Instead of text: joined as in training.",
+}
 _ROWS: dict[str, dict[str, Any]] = {
-    "classify": _object({"id": ID, "text": TEXT}, "text"),
-    "pair": _object({"id": ID, "text": TEXT, "text_pair": TEXT}, "text", "text_pair"),
-    "regress": _object({"id": ID, "text": TEXT, "text_pair": TEXT}, "text"),
-    "tag": {
-        "oneOf": [
-            _object({"id": ID, "text": TEXT}, "text"),
-            _object({"id": ID, "tokens": {"type": "array", "items": {"type": "string"}}}, "tokens"),
-        ]
-    },
+    "classify": _object("Row", {"id": ID, "text": TEXT}, "text"),
+    "pair": _object("Row", {"id": ID, "text": TEXT, "text_pair": TEXT}, "text", "text_pair"),
+    "regress": _object("Row", {"id": ID, "text": TEXT, "text_pair": TEXT}, "text"),
+    "tag": _object("Row", {"id": ID, "text": TEXT, "tokens": _TOKENS}),
+}
+_SCORES = {"type": "object", "additionalProperties": SCORE, "description": "With all_scores: every class."}
+_CLASS = _object(
+    "Answer", {"id": ID, "label": {"type": "string"}, "score": SCORE, "scores": _SCORES}, "label", "score"
+)
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "classify": _CLASS,
+    "pair": _CLASS,
+    "regress": _object("Answer", {"id": ID, "score": SCORE}, "score"),
+    "tag": _object("Answer", {"id": ID, "entities": {"type": "array", "items": _ENTITY}}, "entities"),
 }
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "classify": {"text": "房间干净，服务也很好。"},
     "pair": {"text": "怎么改密码", "text_pair": "如何修改密码"},
     "regress": {"text": "怎么改密码", "text_pair": "如何修改密码"},
-    "tag": {"text": "张三在北京大学读书。"},
+    "tag": {"text": "王小明在北京大学读书。"},
 }
 
 
 def request_body(kind: str) -> dict[str, Any]:
     """The body of the task's route."""
-    shape = _one_or_many(_ROWS[kind], *([] if kind == "tag" else [_TEI]))
-    if kind in ("classify", "tag"):  # a list may hold bare texts
-        shape["oneOf"][1]["items"] = {"anyOf": [_ROWS[kind], TEXT]}
+    row = _ROWS[kind]
+    bare = {"title": "[string, string]", "type": "array", "items": TEXT} if kind == "pair" else TEXT
+    shape = {"oneOf": [row, {"type": "array", "items": {"anyOf": [row, bare]}}]}
+    if kind != "tag":
+        shape["oneOf"].append(_INFERENCE)
     content = {"schema": shape, "example": _EXAMPLES[kind]}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def answers(kind: str) -> dict[int | str, dict[str, Any]]:
     """The 200 of the task's route."""
-    scores = {"type": "object", "additionalProperties": SCORE, "description": "With all_scores, every class."}
-    one = {
-        "tag": _object({"id": ID, "entities": {"type": "array", "items": _ENTITY}}, "entities"),
-        "regress": _object({"id": ID, "score": SCORE}, "score"),
-    }.get(
-        kind,
-        _object({"id": ID, "label": {"type": "string"}, "score": SCORE, "scores": scores}, "label", "score"),
-    )
-    content = {"application/json": {"schema": _one_or_many(one)}}
+    one = _ANSWERS[kind]
+    content = {"application/json": {"schema": {"oneOf": [one, {"type": "array", "items": one}]}}}
     return {200: {"description": "An answer, or a list of them in the order of the rows", "content": content}}

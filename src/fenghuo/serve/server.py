@@ -60,20 +60,22 @@ def serve(
     api_key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
     if api_key == "":
         raise UsageError("the API key is empty, which would be no protection")
-    listener = _listen(host, port)
-    predictor = load_predictor(model, threads=threads)
-    limits = Limits(queue=max_queue, batch_tokens=max(max_batch_tokens, predictor.task.max_length))
-    gate = create_app(predictor, limits=limits, api_key=api_key)
-    config = uvicorn.Config(
-        gate, log_config=None, access_log=False, server_header=False, ws="none", lifespan="on"
-    )
-    say(
-        f"{predictor.folder}: task {predictor.task.kind}, {predictor.backend}, {predictor.threads} threads"
-        + ("" if api_key else ", no API key")
-    )
-    bound_host, bound_port = listener.getsockname()[:2]
-    shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-    _Server(config, gate, f"http://{shown}:{bound_port}").run(sockets=[listener])
+    with _listen(host, port) as listener:
+        predictor = load_predictor(model, threads=threads)
+        limits = Limits(queue=max_queue, batch_tokens=max(max_batch_tokens, predictor.task.max_length))
+        gate = create_app(predictor, limits=limits, api_key=api_key)
+        config = uvicorn.Config(
+            gate,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+        )
+        told = f"{predictor.folder}: task {predictor.task.kind}, {predictor.backend}, {predictor.threads} threads"
+        say(told + ("" if api_key else ", no API key"))
+        _Server(config, gate, _address(listener)).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -92,7 +94,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends at once. The exit code is 0: it was asked to stop."""
         if self._gate.draining:
-            self.should_exit = self.force_exit = True
+            self._deadline_s = 0.0
             return
         self._gate.draining = True
         self._deadline_s = time.monotonic() + DRAIN_S
@@ -104,21 +106,34 @@ class _Server(uvicorn.Server):
             return True
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """What is still in flight has had its time, and is told so by the gate."""
+        for task in self.server_state.tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, taken before the model is loaded: a wrong port is told in no time."""
     if not 0 <= port < 1 << 16:
         raise UsageError(f"--port {port}: a port is 0 to 65535")
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as problem:
+        if listener is not None:
+            listener.close()
         way_out = (
             "; choose another --port, or 0 for any free one" if problem.errno == errno.EADDRINUSE else ""
         )
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {problem.strerror or problem}{way_out}"
-        ) from problem
+        reason = problem.strerror or problem
+        raise UsageError(f"cannot listen on {host}:{port}: {reason}{way_out}") from problem
     return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -144,9 +144,19 @@ def test_mistakes_are_told(
 
     fails(ModelError, "answers no task yet", teacher=str(pretrained))
     fails(RecipeError, "data.train is missing", data=None)
-    fails(RecipeError, "corpus is missing", stage="general")
+    fails(RecipeError, "corpus is missing", stage="general", data=None, intermediate=None)
     fails(ModelError, "not a model folder", teacher=str(tmp_path))
     other = tmp_path / "other"
     save_model(load_model(pretrained), other)
     train_vocabulary(["完全不同的文字"] * 3, size=60, min_frequency=1).save(other)
     fails(ModelError, "different tokenizers", student={"folder": str(other)})
+
+
+def test_keys_that_would_be_ignored_are_refused(
+    teacher: Path, rows_folder: Path, fresh_student: dict[str, Any]
+) -> None:
+    given = values(teacher, rows_folder, fresh_student)
+    with pytest.raises(RecipeError, match="'data' has no part in the general stage"):
+        build_recipe(DistillRecipe, given | {"stage": "general"})
+    with pytest.raises(RecipeError, match="nothing inside the teacher is imitated"):
+        build_recipe(DistillRecipe, given | {"match": {"embeddings": 0, "hidden": 0, "attention": 0}})

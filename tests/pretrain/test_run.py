@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,6 @@ def recipe_of(corpus: Path, **train: object) -> PretrainRecipe:
 def test_every_objective_keeps_the_rooms_contract(corpus: Path) -> None:
     tokenizer = corpus_tokenizer(corpus)
     source = ShardSource(corpus, max_pieces=30)
-    files = {path.stem for path in Path(fenghuo.objectives.__file__).parent.glob("*.py")}
-    assert {home.split(":")[0].rsplit(".", 1)[1] for home in OBJECTIVES.values()} <= files
     for name in OBJECTIVES:
         objective = build_objective({"name": name}, tokenizer.vocabulary)
         assert objective.name == name
@@ -66,6 +65,20 @@ def test_every_objective_keeps_the_rooms_contract(corpus: Path) -> None:
         counts = objective.counts(twice[0])
         choices = tokenizer.vocabulary.size
         assert terms.loss[name].item() / counts[name] == pytest.approx(math.log(choices), rel=0.1)
+
+
+def test_the_rooms_dict_names_every_objective() -> None:
+    found = set()
+    for path in Path(fenghuo.objectives.__file__).parent.glob("*.py"):
+        if path.stem in ("__init__", "objective"):  # the dict and the contract
+            continue
+        module = import_module(f"fenghuo.objectives.{path.stem}")
+        found |= {
+            f"{module.__name__}:{name}"
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "citation")
+        }
+    assert found == set(OBJECTIVES.values())
 
 
 def test_labels_are_the_pieces_that_stood_there(corpus: Path) -> None:
@@ -109,27 +122,29 @@ def newest_step(out: Path) -> int:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    """Each of the twenty falls into the running training or its saving; then the run is left to end."""
+    steps, kills = 600, 20
     recipe_file = tmp_path / "recipe.yaml"
-    recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=400, save_every=4)), encoding="utf-8")
-    began_s = time.perf_counter()
+    recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=steps, save_every=3)), encoding="utf-8")
     assert start(recipe_file, tmp_path / "whole").wait() == 0
-    whole_s = time.perf_counter() - began_s
 
     draw = random.Random(20)
-    killed_at = []
-    for _ in range(20):
-        process = start(recipe_file, tmp_path / "killed")
-        # Any moment of its life: while it imports, trains, writes a checkpoint, writes the model.
-        try:
-            process.wait(draw.uniform(0.2, 1.0) * whole_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        assert process.wait() in (0, -signal.SIGKILL)
-        killed_at.append(newest_step(tmp_path / "killed"))
-    assert start(recipe_file, tmp_path / "killed").wait() == 0
-    assert len(set(killed_at)) > 1, f"no kill fell into the training: {killed_at}"
+    killed = tmp_path / "killed"
+    at = []
+    for number in range(kills):
+        wanted = steps * (number + draw.random()) / (kills + 1)  # spread over the run, at no round step
+        process = start(recipe_file, killed)
+        while process.poll() is None and newest_step(killed) < wanted:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+        assert not (killed / "result.json").exists()
+        at.append(newest_step(killed))
+    assert len(set(at)) > kills // 2, at
+    assert start(recipe_file, killed).wait() == 0
     name = "model/model.safetensors"
-    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow

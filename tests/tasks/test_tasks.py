@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,20 @@ def test_the_rooms_dict_names_every_task() -> None:
         assert task.kind == kind
         assert "arXiv" in task.citation
         assert home.startswith("fenghuo.tasks.")
-    files = {path.stem for path in Path(fenghuo.tasks.__file__).parent.glob("*.py")}
-    assert {home.split(":")[0].rsplit(".", 1)[1] for home in TASKS.values()} <= files
+    found = set()
+    for path in Path(fenghuo.tasks.__file__).parent.glob("*.py"):
+        if path.stem != "task":  # the contract itself
+            module = import_module(
+                f"fenghuo.tasks.{path.stem}" if path.stem != "__init__" else "fenghuo.tasks"
+            )
+            found |= {
+                f"{module.__name__}:{name}"
+                for name, value in vars(module).items()
+                if isinstance(value, type)
+                and value.__module__ == module.__name__
+                and hasattr(value, "citation")
+            }
+    assert found == set(TASKS.values())
 
 
 @pytest.mark.parametrize("kind", TASKS)

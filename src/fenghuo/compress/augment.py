@@ -92,9 +92,12 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
         raise ModelError(f"{recipe.model}: no MLM head in it; augmentation needs a pretrained model")
     segmenter = load_segmenter(recipe.segmenter)
     rows = read_rows(data.train, data, kind=task.kind, labelled=False)
-    run.environment(seed=recipe.seed, inputs=[("model", weights_file(recipe.model)), ("data", data.train)])
+    lexicon = [("data", Path(path)) for path in recipe.lexicon]
+    run.environment(
+        seed=recipe.seed, inputs=[("model", weights_file(recipe.model)), ("data", data.train), *lexicon]
+    )
     texts = _texts(rows)
-    lexicon = Lexicon(count_words(_all_texts(texts, recipe.lexicon), segmenter), tokenizer)
+    words = Lexicon(count_words(_all_texts(texts, recipe.lexicon), segmenter), tokenizer)
     work = run.path / "work"
     work.mkdir(exist_ok=True)
     parts = []
@@ -103,7 +106,7 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
             chunk = rows[start : start + CHUNK_ROWS]
             part = work / f"part-{start:09d}.jsonl"
             if not part.exists():
-                replacements = Replacements(model, tokenizer, segmenter, lexicon, recipe)
+                replacements = Replacements(model, tokenizer, segmenter, words, recipe)
                 replacements.add(_texts(chunk))
                 lines = [
                     json.dumps(record, ensure_ascii=False)
@@ -120,7 +123,7 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
             "task": "augment",
             "rows": len(rows),
             "written": written,
-            "lexicon_words": sum(len(words) for words in lexicon.words.values()),
+            "lexicon_words": sum(len(known) for known in words.words.values()),
             "file": "augmented.jsonl",
         }
     )

@@ -78,6 +78,7 @@ def export(model: str | Path, format: Literal["onnx"] = "onnx", out: Path | None
         RunError: there is something in `out`.
     """
     folder = model_folder(Path(model))
+    say(f"exporting {folder}")  # torch takes half a minute over it, without a word
     if out is None:
         done = write_onnx(folder, folder)
         # It was made from weights that may no longer be these, and would be the first to answer.

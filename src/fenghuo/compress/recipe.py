@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -123,3 +123,15 @@ class DistillRecipe(Recipe):
     """Learning rate over the steps."""
     train: TrainRecipe
     """Steps or epochs of the general stage, or of stage 2 of the task stage."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_stage(self) -> Self:
+        """Keys of the other stage would be ignored in silence."""
+        other = ("data", "augmented", "intermediate") if self.stage == "general" else ("corpus",)
+        given = [name for name in other if getattr(self, name) is not None]
+        if given:
+            raise ValueError(f"'{given[0]}' has no part in the {self.stage} stage")
+        inside = self.stage == "general" or self.intermediate is not None
+        if inside and not (self.match.embeddings or self.match.hidden or self.match.attention):
+            raise ValueError("every weight of match is 0: nothing inside the teacher is imitated")
+        return self

@@ -88,9 +88,9 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
         keep_head=_remembered(recipe, task_recipe) == list(task.labels),
     )
     if run is not None:
-        inputs: list[tuple[str, Path]] = (
-            [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
-        )
+        inputs: list[tuple[str, Path]] = []
+        inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
+        inputs += [("model", recipe.model.tokenizer)] if recipe.model.tokenizer else []
         inputs += [("data", path) for path in (data.train, data.dev, data.test) if path is not None]
         run.environment(seed=recipe.train.seed, inputs=inputs)
     return tokenizer, task, splits, model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from fenghuo.rundir import write_atomic
 
 
 def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write `folder/README.md`: front matter as the Hugging Face Hub reads it, figures, the recipe, how to use it."""
+    """Write `folder/README.md` beside its config.json.
+
+    Front matter as the Hugging Face Hub reads it, figures, how to use the model, the recipe.
+    """
     front = {
         "library_name": "fenghuo",
         "tags": ["fenghuo", str(result.get("task", "encoder"))],
@@ -27,7 +31,8 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         for name in ("parameters", "rows", "steps", "train_s")
         if name in result
     ]
-    asked = "task" in result and result["task"] != "pretrain"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    asked = "task" in config.get("fenghuo", {})
     use = (
         'predict = fenghuo.load_predictor("THIS FOLDER")\nprint(predict(["…"]))'
         if asked
@@ -60,7 +65,7 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         "",
         "## Limits",
         "",
-        "The figures hold for text like the evaluation file named in the run; nothing is claimed beyond it.",
+        "A figure holds for text like that it was measured on; the run folder names it.",
         "",
     ]
     write_atomic(folder / "README.md", "\n".join(lines))

@@ -115,7 +115,7 @@ def steps(
         if not math.isfinite(norm) or not math.isfinite(figures["loss"]):
             raise DivergedError(
                 f"step {number}: loss {figures['loss']}, gradient norm {norm}; batch {cursor}. "
-                "The last checkpoint is whole: go on from it with a lower learning rate."
+                "Start anew in another folder with a lower learning rate, or with optimizer.clip below what it is."
             )
         rate = rate_of(number)
         for group in optimizer.param_groups:

@@ -144,7 +144,7 @@ class Session:
                 bar.advance(1, loss=step.figures["loss"], pieces_per_s=step.pieces / step.spent_s)
                 yield step
                 last = step.number == self.total
-                if stop.asked and not last:
+                if stop.asked:
                     self.save()
                     raise StoppedError(
                         f"stopped at step {step.number} of {self.total}, saved in {self.checkpoints}; "

@@ -64,6 +64,16 @@ def test_a_row_without_pieces_is_harmless(tiny):
     torch.testing.assert_close(out.pooler_output[1:], model(ids[1:]).pooler_output)
 
 
+@pytest.mark.parametrize("shape", [(2, 5), (0, 5), (2, 0)])
+def test_a_batch_without_pieces_is_harmless(tiny, shape):
+    model = build_model(tiny(position="nezha"), HeadsConfig(mlm=True), seed=0).eval()
+    out = model(torch.zeros(shape, dtype=torch.long), torch.zeros(shape))
+    assert out.last_hidden_state.shape == (*shape, 8)
+    assert out.logits.shape == (*shape, 31)
+    assert out.pooler_output.shape == (shape[0], 8)
+    assert out.pooler_output.isfinite().all()
+
+
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_square_mask_says_who_hears_whom(tiny, position):
     torch.manual_seed(0)

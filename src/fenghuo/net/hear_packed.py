@@ -68,6 +68,8 @@ class PackedHear:
                 self.places = self.packing.lay_out(self.packing.positions_T)
 
     def __call__(self, layer: int, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor) -> Tensor:
+        if not self.packing.blocks:
+            return v_TD  # no piece at all: (0, D)
         split = (self.config.heads, self.config.head_width)
         parts = [self.packing.lay_out(x_TD) for x_TD in (q_TD * split[1] ** -0.5, k_TD, v_TD)]
         heard, scores = [], []

@@ -17,8 +17,6 @@ from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing, unpack
 from fenghuo.net.padded import PaddedBatch
 
-Where = Packing | Mapping[str, Tensor]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -71,15 +69,23 @@ class Model(nn.Module):
         )
         return encoded
 
-    def pooled(self, encoded: Encoded, where: Where | None = None) -> Tensor:
-        """(S, D) of the pooler. `where` is not needed: `encoded` knows its packing."""
+    def pooled(self, encoded: Encoded) -> Tensor:
+        """(S, D) of the pooler.
+
+        Raises:
+            ValueError: there is none.
+        """
         if self.pooler is None:
             raise ValueError("this model has no pooler")
         first_SD: Tensor = self.pooler(_first(encoded))
         return first_SD
 
     def task_logits(self, batch: Mapping[str, Tensor], encoded: Encoded | None = None) -> Tensor:
-        """(S, C) classes or (T, C) tags; encodes the batch unless that is done already."""
+        """(S, C) classes or (T, C) tags; encodes the batch unless that is done already.
+
+        Raises:
+            ValueError: there is no task head.
+        """
         encoded = self.encode(batch) if encoded is None else encoded
         if self.head is None:
             raise ValueError("this model has no task head")

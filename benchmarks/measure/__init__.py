@@ -1,0 +1,115 @@
+"""Two programs doing the same work, timed in turn, so that a busy moment falls on both.
+
+Every benchmark prints one JSON line a case. Quote none whose `spread` is above 1.3: the machine was busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+HOUSE = Path(__file__).parent.parent.parent
+THREADS = 2
+REFERENCE = HOUSE / ".venv-reference" / "bin" / "python"
+
+
+def arguments(about: str | None) -> argparse.Namespace:
+    """`--quick` and `--case REGEX`, the same for every benchmark."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer timed runs: ten minutes at most")
+    parser.add_argument("--case", default="", metavar="REGEX", help="only cases in which this is found")
+    parser.add_argument("--runs", type=int, help="timed runs a case; default 5 with --quick, else 20")
+    given = parser.parse_args()
+    given.runs = given.runs or (5 if given.quick else 20)
+    return given
+
+
+def wanted(cases: Iterable[str], pattern: str) -> list[str]:
+    """The cases in which the pattern is found."""
+    return [case for case in cases if re.search(pattern, case)]
+
+
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """A function that does the work and returns the seconds it took."""
+
+    def run() -> float:
+        started_s = time.perf_counter()
+        work()
+        return time.perf_counter() - started_s
+
+    return run
+
+
+class Peer:
+    """A program in `.venv-reference`, told one JSON line at a time what to do, and answering each with one."""
+
+    def __init__(self, script: str) -> None:
+        if not REFERENCE.exists():
+            subprocess.run(["make", ".venv-reference/.ready"], cwd=HOUSE, check=True, stdout=sys.stderr)
+        self._process = subprocess.Popen(
+            [REFERENCE, Path(__file__).parent / script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
+        )
+
+    def ask(self, **question: Any) -> Any:
+        """Its answer; an error where it ended instead."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError(f"the peer ended with {self._process.wait()}")
+        return json.loads(line)
+
+    def run(self) -> float:
+        """One run of what was prepared last, in seconds."""
+        return float(self.ask(do="run"))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def side_by_side(
+    benchmark: str,
+    case: str,
+    ours: Callable[[], float],
+    peer: Callable[[], float],
+    *,
+    peer_name: str,
+    runs: int,
+    versions: dict[str, str],
+) -> None:
+    """Time both in turn after two warm-ups each, and print the case's line: medians in milliseconds."""
+    for _ in range(2):
+        ours(), peer()
+    pairs = [(ours(), peer()) for _ in range(runs)]
+    mine_s, theirs_s = ([pair[i] for pair in pairs] for i in (0, 1))
+    mine, theirs = statistics.median(mine_s), statistics.median(theirs_s)
+    line = {
+        "benchmark": benchmark,
+        "case": case,
+        "unit": "ms",
+        "ours": round(1e3 * mine, 2),
+        "peer": round(1e3 * theirs, 2),
+        "peer_name": peer_name,
+        "ratio": round(theirs / mine, 2),
+        "spread": round(max(max(mine_s) / min(mine_s), max(theirs_s) / min(theirs_s)), 2),
+        "runs": runs,
+        "threads": THREADS,
+        "versions": versions,
+    }
+    print(json.dumps(line), flush=True)

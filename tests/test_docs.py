@@ -91,9 +91,16 @@ def small_encoders(folder: Path) -> None:
     tokenizer = train_vocabulary(["服务很好，第次来房间太吵，了0123456789"] * 3, size=60)
     for run, width in (("pretrained", 32), ("student", 16)):
         model = build(
-            "nezha-demo-student",
+            "nezha-4l-312",
             family=None,
-            values={"width": width, "embed_width": width, "inner_width": 2 * width},
+            values={
+                "layers": 2,
+                "layer_groups": 2,
+                "heads": 2,
+                "width": width,
+                "embed_width": width,
+                "inner_width": 2 * width,
+            },
             vocab=tokenizer.vocabulary.size,
             heads=HeadsConfig(),
             seed=1,

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Literal
 from pydantic import Field
 from fenghuo.config import Recipe
-from fenghuo.errors import DivergedError
+from fenghuo.errors import DataError, DivergedError
 
 class Train(Recipe):
     """How long."""
@@ -49,7 +49,9 @@ class FakeRecipe(Recipe):
     """Counts."""
     text: Path
     """What is read."""
-    mood: Literal["fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half"] = "fine"
+    mood: Literal[
+        "fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half", "typo", "late typo", "denied"
+    ] = "fine"
     """What happens."""
     files: list[str] = []
     """More files."""
@@ -71,6 +73,12 @@ def run(recipe, run):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
     if recipe.mood == "diverged":
         raise DivergedError("the loss is NaN at step 3")
+    if recipe.mood == "late typo":
+        run.metric(1, loss=0.5)
+    if "typo" in recipe.mood:
+        raise DataError(f"{recipe.text}: no such file")
+    if recipe.mood == "denied":
+        raise PermissionError(13, "Permission denied", str(recipe.text))
     if recipe.mood == "sleep":
         print("ready", flush=True)
         time.sleep(60)
@@ -362,6 +370,28 @@ def test_ctrl_c_is_130_and_the_same_words_go_on(capfd: pytest.CaptureFixture[str
     assert "unfinished run" in never.err
     assert run(capfd, *words).code == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["state"] == "resume"
+
+
+def test_a_mistake_before_any_work_does_not_stand_in_the_way_of_the_mended_words(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = run(capfd, "fake", "--text", "a", "--out", "run", "--mood", "typo")
+    assert (told.code, list((tmp_path / "run").iterdir())) == (2, [])
+    assert run(capfd, "fake", "--text", "b", "--out", "run").code == 0
+
+
+def test_a_mistake_found_after_work_leaves_the_work(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["fake", "--text", "a", "--out", "run", "--mood"]
+    assert run(capfd, *words, "late typo").code == 2
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+    assert "unfinished run of another recipe" in run(capfd, *words, "fine").err
+
+
+def test_a_path_that_may_not_be_used_is_no_internal_error(capfd: pytest.CaptureFixture[str]) -> None:
+    told = run(capfd, "fake", "--text", "secret.tsv", "--out", "run", "--mood", "denied")
+    assert (told.code, told.err.splitlines()[-1]) == (2, "fenghuo fake: secret.tsv: Permission denied")
 
 
 @pytest.mark.parametrize(

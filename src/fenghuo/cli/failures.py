@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from fenghuo.errors import FenghuoError, MissingExtraError, StoppedError
+from fenghuo.errors import FenghuoError, MissingExtraError, StoppedError, UsageError
 
 EXTRA_OF = {
     "torch": "train",
@@ -31,6 +32,8 @@ EXTRA_OF = {
     "snownlp": "demo",
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+# A path that cannot be what it was given for; ENOENT is not among them, since a stage names its missing files.
+_PATH = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def readable(error: BaseException, *, log: Path | None = None) -> FenghuoError:
@@ -51,6 +54,8 @@ def readable(error: BaseException, *, log: Path | None = None) -> FenghuoError:
         from fenghuo.rundir import disk_error
 
         return disk_error(Path(error.filename or "."), error)
+    if isinstance(error, OSError) and error.errno in _PATH and error.filename is not None:
+        return UsageError(f"{os.fsdecode(error.filename)}: {error.strerror}")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return FenghuoError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'the system gave no more'}"

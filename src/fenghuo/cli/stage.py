@@ -99,6 +99,8 @@ def _run(
 
 def _give_up(error: BaseException, run: RunDir) -> NoReturn:
     known = readable(error, log=run.path / "log.txt")
+    if isinstance(known, UsageError):
+        run.forget()
     if known is error:
         raise error
     raise known from error

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENODEV, errno.ENXIO}
+_NOT_OF_ROOM = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 # Beside the target, hidden, so that a killed writer's leftovers are told from results.
 _TEMPORARY, _ASIDE = ".writing-", ".replaced-"
 
@@ -105,9 +106,10 @@ def sha256_of(path: Path) -> str:
 
 
 def disk_error(path: Path, error: Exception) -> DiskError:
-    """The message of a write that failed: the path, the reason, and how much room is left there."""
+    """The message of a write that failed: the path, the reason, and how much room is left where that may be it."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DiskError(f"cannot write {path}: {reason}{_free_space(path)}")
+    room = "" if getattr(error, "errno", None) in _NOT_OF_ROOM else _free_space(path)
+    return DiskError(f"cannot write {path}: {reason}{room}")
 
 
 def finite(value: Any) -> Any:

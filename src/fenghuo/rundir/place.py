@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 # A run that was killed while it began holds no more than these, whole or half written; it is begun again.
 _BEGINNINGS = re.compile(r"\.lock|environment\.json|\.(environment\.json|recipe\.yaml)\.writing-.*")
+_RECORDS = re.compile(rf"{_BEGINNINGS.pattern}|recipe\.yaml|log\.txt")
 
 
 def is_fresh(out: Path) -> bool:
     """Whether a run can begin in `out` without harm to anything in it."""
     return not out.exists() or (
         out.is_dir() and all(_BEGINNINGS.fullmatch(one.name) for one in out.iterdir())
+    )
+
+
+def holds_records_only(out: Path) -> bool:
+    """Whether a run in `out` got no further than its first records: nothing measured, nothing saved."""
+    return all(
+        _RECORDS.fullmatch(one.name) or (one.is_dir() and not any(one.iterdir())) for one in out.iterdir()
     )
 
 

@@ -21,7 +21,7 @@ from fenghuo.rundir.atomic import disk_error, sha256_of, sweep, write_atomic, wr
 from fenghuo.rundir.environment import hardware, versions
 from fenghuo.rundir.lock import Lock, read_note
 from fenghuo.rundir.metrics import Metrics
-from fenghuo.rundir.place import clear, differences, is_fresh, refuse_to_remove
+from fenghuo.rundir.place import clear, differences, holds_records_only, is_fresh, refuse_to_remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -189,6 +189,15 @@ class RunDir:
             write_json(self.path / "result.json", dict(result))
         self.state = "finished"
         self.close()
+
+    def forget(self) -> None:
+        """Empty the folder of a run that began just now and has done nothing, so that the next call finds it free.
+
+        Who mistyped the name of a file mends it and calls again, with another recipe then; no work stands in
+        the way of that.
+        """
+        if self._lock is not None and self.state == "new" and holds_records_only(self.path):
+            clear(self.path)
 
     def close(self) -> None:
         """Let go of the folder, finished or not. The end of the process does it too."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fenghuo.config import build_recipe
 from fenghuo.errors import DataError, ModelError
 from fenghuo.serve.predictor import load_predictor
 from fenghuo.tasks.read_data import Row, read_rows
@@ -28,24 +30,32 @@ def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]
         ModelError: no model, or one of another kind than `task`.
         DataError: unreadable rows, or labels that the model does not know.
     """
-    folder = model if (model / "config.json").is_file() else model / "model"
-    predictor = load_predictor(folder)
+    predictor = load_predictor(model)
     kind = predictor.task.kind
     layout = with_dataset({"task": task or kind, "data": {}})
-    if (asked := TaskRecipe(**layout["task"]).kind) != kind:
+    if (asked := build_recipe(TaskRecipe, layout["task"], "--task").kind) != kind:
         raise ModelError(f"{model}: this model answers '{kind}', not '{asked}'")
-    rows = read_rows(data, DataRecipe(**layout["data"]), kind=kind)
+    rows = read_rows(data, build_recipe(DataRecipe, layout["data"], "--task"), kind=kind)
     answers = predictor(_questions(rows))
     if kind == "tag":
         gold = [row.entities or () for row in rows]
+        _refuse_strange(data, {label for spans in gold for *_, label in spans}, _kinds(predictor.task.labels))
         metrics = entity_scores(gold, [_spans(answer) for answer in answers])
     else:
         labels = [row.label or "" for row in rows]
-        if strange := sorted(set(labels) - set(predictor.task.labels)):
-            known = ", ".join(predictor.task.labels)
-            raise DataError(f"{data}: label '{strange[0]}' is none of the model's ({known})")
+        _refuse_strange(data, set(labels), predictor.task.labels)
         metrics = class_scores(labels, [answer["label"] for answer in answers])
     return {"task": task or kind, "examples": len(rows), "metrics": metrics}
+
+
+def _refuse_strange(data: Path, found: set[str], known: Sequence[str]) -> None:
+    if strange := sorted(found - set(known)):
+        raise DataError(f"{data}: label '{strange[0]}' is none of the model's ({', '.join(known)})")
+
+
+def _kinds(tags: Sequence[str]) -> list[str]:
+    """`B-PER`, `I-PER`, `O` → `PER`."""
+    return list(dict.fromkeys(tag[2:] for tag in tags if tag != "O"))
 
 
 def _questions(rows: list[Row]) -> list[dict[str, str]]:

@@ -172,6 +172,7 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(tmp_path):
         ({"port": 70_000}, "a port is 0 to 65535"),
         ({"host": "no.such.host.invalid"}, "cannot listen on no.such.host.invalid"),
         ({"max_queue": 0}, "at least 1"),
+        ({"threads": 0}, "--threads 0"),
         ({"api_key": ""}, "the API key is empty"),
     ],
 )

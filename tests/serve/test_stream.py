@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fenghuo.errors import DataError, DiskError, ModelError
+from fenghuo.errors import DataError, DiskError, ModelError, UsageError
 from fenghuo.serve import stream
 from fenghuo.serve.predictor import load_predictor
 from fenghuo.serve.stream import predict_stream
@@ -133,6 +133,11 @@ def test_what_cannot_be_read_or_written_is_named(folders, tmp_path):
         predict_stream(folders["classify"], str(tmp_path / "in.jsonl"), str(tmp_path / "no" / "out.jsonl"))
     with pytest.raises(ModelError):
         predict_stream(tmp_path / "no-model", "-", "-")
+
+
+def test_batches_of_no_lines_are_refused_instead_of_answering_nothing(tmp_path):
+    with pytest.raises(UsageError, match="--batch 0"):
+        predict_stream(tmp_path / "any", "-", "-", batch=0)
 
 
 def test_memory_stays_flat(folders, tmp_path, monkeypatch):

@@ -57,6 +57,8 @@ def serve(
     """
     if max_batch_tokens < 1 or max_queue < 1:
         raise UsageError("--max-batch-tokens and --max-queue are at least 1")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}: at least 1 thread computes")
     api_key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
     if api_key == "":
         raise UsageError("the API key is empty, which would be no protection")

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from fenghuo.errors import DataError
+from fenghuo.errors import DataError, UsageError
 from fenghuo.progress import say, track
 from fenghuo.rundir.atomic import disk_error
 from fenghuo.serve.predictor import Predictor, Question, load_predictor
@@ -45,7 +45,10 @@ def predict_stream(
 
     Raises:
         DataError: the input cannot be read.
+        UsageError: a batch of no lines.
     """
+    if batch < 1:
+        raise UsageError(f"--batch {batch}: at least 1 line is read at once")
     predictor = load_predictor(model, backend=backend, threads=threads)
     bad = cut = 0
     try:

@@ -86,6 +86,13 @@ def test_off_a_terminal_a_line_comes_at_most_every_ten_seconds(
     assert lines[-1].startswith("job: 100/100 ")
 
 
+def test_the_last_line_is_not_said_twice(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with track("job", 100, "rows") as job:
+        clock.now_s += 20
+        job.advance(100)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_quick_job_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with track("job", 3) as job:
         job.advance(3)

@@ -84,6 +84,7 @@ class Progress:
         self.done = 0
         self._skipped = 0
         self._figures: dict[str, Any] = {}
+        self._said: int | None = None
         self._started_s = self._said_s = time.monotonic()
         self._bar = _open_bar(label, total) if _on_terminal() else None
 
@@ -103,7 +104,7 @@ class Progress:
         """Take the bar away; a job that took long off a terminal says its last line."""
         if self._bar is not None:
             _close_bar(self._bar)
-        elif time.monotonic() - self._started_s >= LINE_EVERY_S:
+        elif time.monotonic() - self._started_s >= LINE_EVERY_S and self.done != self._said:
             self._line()
 
     def _show(self) -> None:
@@ -113,7 +114,7 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
-        self._said_s = time.monotonic()
+        self._said, self._said_s = self.done, time.monotonic()
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         values = {"label": self.label, "done": self.done, "total": self.total, **self._figures}
         if not _silent():

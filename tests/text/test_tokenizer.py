@@ -15,6 +15,7 @@ from tests.text.odd_text import odd_text
 from tests.text.small_vocabulary import PIECES, write_vocabulary
 
 from fenghuo.errors import ModelError
+from fenghuo.text import runs
 from fenghuo.text.tokenizer import Pieces, Tokenizer, clean_characters, frame
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ def test_the_fast_way_is_the_library(tokenizer: Tokenizer, cased_tokenizer: Toke
         for plain, used in ((False, one), (True, plain_twin(one))):
             pieces = used.encode(text)
             ids, offsets = library_pieces(one, text, plain=plain)
+            assert pieces.ids.tolist() == ids
+            assert list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True)) == offsets
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(odd_text | st.sampled_from(["a/b", "c.d", "[MASK]", "-", "..."]), max_size=12).map("".join))
+def test_long_runs_are_cut_without_a_trace(tokenizer: Tokenizer, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_LONGEST_RUN", 6)
+        for plain in (False, True):
+            pieces = (plain_twin(tokenizer) if plain else tokenizer).encode(text)
+            ids, offsets = library_pieces(tokenizer, text, plain=plain)
             assert pieces.ids.tolist() == ids
             assert list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True)) == offsets
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.text.odd_text import odd_text
 
+import fenghuo.text.words as module
 from fenghuo.errors import RecipeError
 from fenghuo.text.tokenizer import Pieces, Tokenizer
 from fenghuo.text.words import RjiebaSegmenter, load_segmenter, word_starts
@@ -101,6 +105,22 @@ def test_what_stands_before_shifts_nothing(tokenizer: Tokenizer, text: str) -> N
     """A sentence's words are its words, whatever odd text precedes it on other lines."""
     wanted = words(tokenizer, "语言模型很好")
     assert words(tokenizer, f"{text}\n语言模型很好")[-len(wanted) :] == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(odd_text | st.sampled_from(["语言模型很好。", "\n", "。。", "\r\n"]), max_size=8).map("".join)
+)
+def test_long_text_is_cut_without_a_trace(text: str) -> None:
+    whole = SEGMENTER.cut(text)
+    longest = max((len(part) for part in re.split("(?<=[。\n])", text)), default=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CUT_TOGETHER", max(longest, 1))
+        assert SEGMENTER.cut(text) == whole
+
+
+def test_a_million_of_one_character() -> None:
+    assert len(SEGMENTER.cut("中" * 1_000_000)) >= 100
 
 
 def test_ten_thousand_characters(tokenizer: Tokenizer) -> None:

@@ -1,10 +1,4 @@
-"""Text → pieces, with the place of each piece in the characters of the given text.
-
-The work is done by the `tokenizers` library. For the BERT kind this module cuts the text first: BERT's
-normalizer and WordPiece treat a Chinese character or mark, and a run of others between two blanks, without a
-look at their neighbours. So a Chinese character is one look-up in a table, a run seen before comes from a
-cache, and the library sees only new runs. The result is the library's own (a property test compares them).
-"""
+"""Text → pieces, with the place of each piece in the characters of the given text."""
 
 from __future__ import annotations
 
@@ -19,6 +13,7 @@ import numpy as np
 import tokenizers
 
 from fenghuo.text.folder import Files, read_files, write_files
+from fenghuo.text.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,14 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNUSABLE = re.compile("[\ud800-\udfff\x00]")
-# What BERT's rules set apart from its neighbours, and change by no Unicode normalization: two blocks of ideographs,
-# and the punctuation of Chinese text.
-_PUNCTUATION = "，。、；：？！（）《》〈〉「」『』【】“”‘’…—·"
-ALONE = (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *map(ord, _PUNCTUATION))
-# The blanks BERT's normalizer keeps as blanks (it removes other control characters, joining what stands beside).
-RUN = re.compile(f"[^ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff{_PUNCTUATION}]+")
-_CACHED_RUNS = 1 << 17  # about 60 MB when full
-_LONGEST_CACHED_RUN = 64  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +66,7 @@ class Tokenizer:
         self._backend: Any = tokenizers.Tokenizer.from_str(files.tokenizer_json)
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._runs: dict[str, tuple[list[int], list[int], list[int]]] = {}
-        self._table = _lone_table(json.loads(files.tokenizer_json))
+        self._fast = Runs.of(self._backend)
 
     @classmethod
     def load(cls, folder_or_file: Path) -> Tokenizer:
@@ -145,55 +131,19 @@ class Tokenizer:
     def encode(self, text: str) -> Pieces:
         """One text's pieces. Any `str` is right: lone surrogates, NUL and the empty text too."""
         text = clean_characters(text)
-        return self._by_library(text) if self._table is None else self._by_runs(text, self._table)
+        if self._fast is not None:
+            return Pieces(*self._fast.encode(text))
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return _pieces(encoding.ids, encoding.offsets)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Pieces]:
-        """As `encode`, for many texts; where the fast way does not apply, the library's threads work."""
-        if self._table is not None:
+        """As `encode`, for many texts; where `runs.py` does not apply, the library's threads work."""
+        if self._fast is not None:
             return _split(self.encode("\n".join(texts)), texts)
         found = self._backend.encode_batch(
             [clean_characters(text) for text in texts], add_special_tokens=False
         )
         return [_pieces(encoding.ids, encoding.offsets) for encoding in found]
-
-    def _by_library(self, text: str) -> Pieces:
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        return _pieces(encoding.ids, encoding.offsets)
-
-    def _by_runs(self, text: str, table: NDArray[np.int32]) -> Pieces:
-        ids: list[int] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        run_starts: list[int] = []
-        counts: list[int] = []
-        for match in RUN.finditer(text):
-            run_ids, run_from, run_to = self._run(match.group())
-            ids += run_ids
-            starts += run_from
-            ends += run_to
-            run_starts.append(match.start())
-            counts.append(len(run_ids))
-        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        found = table[np.minimum(codes, len(table) - 1)]
-        places = np.flatnonzero(found >= 0).astype(np.int32)
-        shift = np.repeat(np.array(run_starts, np.int32), counts)
-        all_ids = np.concatenate([found[places], np.array(ids, np.int32)]).astype(np.int64)
-        all_starts = np.concatenate([places, np.array(starts, np.int32) + shift])
-        all_ends = np.concatenate([places + np.int32(1), np.array(ends, np.int32) + shift])
-        order = np.argsort(all_starts, kind="stable")
-        return Pieces(ids=all_ids[order], starts=all_starts[order], ends=all_ends[order])
-
-    def _run(self, run: str) -> tuple[list[int], list[int], list[int]]:
-        known = self._runs.get(run)
-        if known is None:
-            encoding = self._backend.encode(run, add_special_tokens=False)
-            offsets = encoding.offsets
-            known = (encoding.ids, [a for a, _ in offsets], [b for _, b in offsets])
-            if len(run) <= _LONGEST_CACHED_RUN:
-                if len(self._runs) >= _CACHED_RUNS:
-                    self._runs.clear()  # rarer and simpler than keeping an order of use
-                self._runs[run] = known
-        return known
 
 
 def frame(
@@ -244,35 +194,3 @@ def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:
         Pieces(pieces.ids[a:b], pieces.starts[a:b] - shift, pieces.ends[a:b] - shift)
         for a, b, shift in zip(first[:-1], first[1:], text_starts[:-1], strict=True)
     ]
-
-
-def _lone_table(parts: dict[str, Any]) -> NDArray[np.int32] | None:
-    """Code point → id of the piece of that lone character, or -1; None where no look at one alone is right."""
-    normalizer, before, model = parts["normalizer"] or {}, parts["pre_tokenizer"] or {}, parts["model"]
-    alone = (
-        normalizer.get("type") == "BertNormalizer"
-        and normalizer["clean_text"]
-        and normalizer["handle_chinese_chars"]
-        and before.get("type") == "BertPreTokenizer"
-        and model["type"] == "WordPiece"
-        and not any(
-            piece["lstrip"]
-            or piece["rstrip"]
-            or piece["single_word"]
-            or not re.fullmatch("[!-~]+", piece["content"])
-            for piece in parts["added_tokens"]
-        )
-    )
-    if not alone:
-        return None
-    unknown = model["vocab"][model["unk_token"]]
-    table = np.full(0x10000, -1, np.int32)  # its last, U+FFFF, stands for all characters beyond
-    for code in ALONE:
-        table[code] = model["vocab"].get(chr(code), unknown)
-    return table
-
-
-def _within_a_run(added: dict[str, Any]) -> bool:
-    """Whether an added piece is found, or not, without a look beyond the run that it stands in."""
-    looks_beyond = added["lstrip"] or added["rstrip"] or added["single_word"]
-    return not looks_beyond and bool(re.fullmatch("[!-~]+", added["content"]))

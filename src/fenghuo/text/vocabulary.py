@@ -17,7 +17,8 @@ from tokenizers import normalizers, pre_tokenizers
 
 from fenghuo.errors import DataError, RecipeError
 from fenghuo.text.folder import bert_files
-from fenghuo.text.tokenizer import ALONE, RUN, Tokenizer, clean_characters
+from fenghuo.text.runs import ALONE, RUN
+from fenghuo.text.tokenizer import Tokenizer, clean_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

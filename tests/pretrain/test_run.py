@@ -111,9 +111,9 @@ def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
     assert environment["inputs"][0]["role"] == "corpus"
 
 
-def start(recipe_file: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(recipe_file: Path, out: Path, *, heard: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fenghuo", "pretrain", str(recipe_file), "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=heard)
 
 
 def newest_step(out: Path) -> int:
@@ -154,7 +154,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
 ) -> None:
     recipe_file = tmp_path / "recipe.yaml"
     recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=3000, save_every=2000)), encoding="utf-8")
-    process = start(recipe_file, tmp_path / "run")
+    process = start(recipe_file, tmp_path / "run", heard=subprocess.PIPE)
     metrics = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 2):
         time.sleep(0.05)

@@ -145,3 +145,14 @@ def test_a_resolved_recipe_says_what_the_name_stood_for() -> None:
     again = build_recipe(FinetuneRecipe, recipe.model_dump(mode="json"))
     assert again == recipe
     assert (again.task.kind, again.task.max_length, again.data.text) == ("classify", 256, "text_a")
+
+
+def test_half_a_surrogate_pair_becomes_a_character_that_files_can_hold(tmp_path: Path) -> None:
+    text = (
+        r'{"label": "po\ud800s", "text": "很\ud800好\ud83d\ude00"}'
+        "\n"
+        r'{"label": "neg", "text": "\u5f88"}'
+        "\n"
+    )
+    rows = read_rows(write(tmp_path, "rows.jsonl", text), DataRecipe(), kind="classify")
+    assert [(row.label, row.text) for row in rows] == [("po\ufffds", "很\ufffd好😀"), ("neg", "很")]

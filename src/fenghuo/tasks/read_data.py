@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ SUFFIXES = {
     ".json": "jsonl",
     ".conll": "conll",
 }
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,14 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, object]]
             raise DataError(f"{path}:{number}: not JSON ({problem.msg})") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: a JSON object was wanted, found {type(record).__name__}")
-        yield number, record
+        yield number, _writable(record) if "\\u" in line else record
+
+
+def _writable(record: dict[str, object]) -> dict[str, object]:
+    """Half a surrogate pair, which JSON can spell and no file in UTF-8 can hold, becomes U+FFFD, in place."""
+    text = json.dumps(record, ensure_ascii=False)
+    mended = _LONE.sub("\ufffd", text)
+    return record if mended == text else json.loads(mended)
 
 
 def _row(

@@ -170,6 +170,19 @@ def test_a_full_disk_inside_is_a_disk_error_whoever_tells_it(tmp_path: Path, pro
     assert names(tmp_path) == set()
 
 
+def test_a_full_disk_inside_is_told_once_and_by_the_name_the_user_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic_files.os, "fsync", refuse)
+    with pytest.raises(DiskError) as caught, folder_atomic(tmp_path / "step-2") as beside:
+        write_atomic(beside / "state", "x")
+    told = str(caught.value)
+    assert (told.count("cannot write"), told.count("free"), "writing-" in told) == (1, 1, False)
+
+
 def test_a_file_not_found_inside_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), folder_atomic(tmp_path / "model"):
         (tmp_path / "nothing").read_text()

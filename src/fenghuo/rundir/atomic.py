@@ -68,8 +68,10 @@ def folder_atomic(path: Path) -> Iterator[Path]:
         _fsync_tree(beside)
         _put_in_place(beside, path)
     except Exception as error:
-        if _is_of_disk(error):
-            raise disk_error(path, error) from error
+        # A writer inside told of its own file; that one is about to go, and the user knows only `path`.
+        told = error.__cause__ if isinstance(error, DiskError) else error
+        if isinstance(told, Exception) and _is_of_disk(told):
+            raise disk_error(path, told) from told
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -141,6 +141,26 @@ def test_places_with_gaps_are_heard_at_their_distance(oracle, table_oracle):
     for part in (slice(0, 5), slice(5, 8)):
         out, _ = oracle(q[part], k[part], v[part], table=table_oracle(4, 6), places=places[part])
         torch.testing.assert_close(heard[part], out, rtol=0, atol=1e-5)
+    assert not hear.scores
+
+
+@pytest.mark.parametrize("position", ["none", "nezha"])
+@pytest.mark.parametrize("with_scores", [True, False])
+def test_the_way_for_other_devices_is_the_formula(oracle, table_oracle, monkeypatch, position, with_scores):
+    torch.manual_seed(0)
+    config = EncoderConfig(vocab=5, layers=1, heads=1, width=6, position=position, relative_clip=4)
+    table = table_oracle(4, 6) if position == "nezha" else None
+    q, k, v = (torch.randn(15, 6, dtype=torch.float64) for _ in range(3))
+    hear = PackedHear(config, Packing.of([12, 3]), table=table, keep_scores=[0] if with_scores else [])
+    monkeypatch.setattr(hear, "on_cpu", False)
+    heard, scores = hear(0, q, k, v), []
+    for part in (slice(0, 12), slice(12, 15)):
+        out, score = oracle(q[part], k[part], v[part], table=table)
+        torch.testing.assert_close(heard[part], out, rtol=0, atol=1e-5)
+        scores.append(score.flatten())
+    assert list(hear.scores) == ([0] if with_scores else [])
+    if with_scores:
+        torch.testing.assert_close(hear.scores[0][0], torch.cat(scores), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [[9], [30, 30], [5, 40, 33]])

@@ -52,20 +52,17 @@ class PackedHear:
                 raise ValueError("allowed: a piece may hear nothing, not even itself")
         self.on_cpu = packing.device.type == "cpu"
         self.places: list[Tensor] | None = None
+        if table is not None and places_T is not None and not _one_after_another(places_T, packing):
+            self.places = packing.lay_out(places_T)
+        # Fused kernels on the CPU drop nothing, and none gives its scores.
+        self.fused = not (self.on_cpu and dropout > 0)
         self.rotations: list[Rotation | None] = [None] * len(packing.blocks)
-        if table is not None:
-            self._lay_out_distances(table, places_T)
-
-    def _lay_out_distances(self, table: Tensor, places_T: Tensor | None) -> None:
-        clip = self.config.relative_clip
-        if places_T is not None and not _one_after_another(places_T, self.packing):
-            self.places = self.packing.lay_out(places_T)
-            return
-        for number, block in enumerate(self.packing.blocks):
-            if block.length <= clip + 1:
-                self.rotations[number] = Rotation(block.length, clip, table.shape[1], table.device)
-            elif not self.on_cpu:
-                self.places = self.packing.lay_out(self.packing.positions_T)
+        if table is not None and self.places is None and self.fused:
+            clip, width = config.relative_clip, config.head_width
+            self.rotations = [
+                Rotation(b.length, clip, width, packing.device) if b.length <= clip + 1 else None
+                for b in packing.blocks
+            ]
 
     def __call__(self, layer: int, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor) -> Tensor:
         if not self.packing.blocks:
@@ -87,24 +84,24 @@ class PackedHear:
         self, number: int, q: Tensor, k: Tensor, v: Tensor, *, want_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(n, H, L, N) of one block → the same, and (n, H, L, L) scores where they are wanted."""
-        rotation, allowed = self.rotations[number], self.allowed[number]
-        if self.table is not None or (self.on_cpu and (want_scores or self.dropout > 0)):
-            # Sines are too coarse in half precision, and so are sums of weights.
-            q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
-        if self.places is not None and rotation is None:
-            return self._attend_by_index(q, k, v, self.places[number], allowed)
-        far = self.table is not None and rotation is None
-        if rotation is not None:
-            q, k, v = rotation.apply(q, k, v)
-        score = None
-        if want_scores or far or (self.dropout > 0 and self.on_cpu):
-            heard, score = self._attend_in_chunks(q, k, v, allowed, far=far, want_scores=want_scores)
-        else:
-            heard = F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=self.dropout, scale=1.0)
-        return heard if rotation is None else rotation.undo(heard), score
+        allowed, rotation = self.allowed[number], self.rotations[number]
+        fused = self.fused and not want_scores
+        if fused and self.table is None:
+            return self._attend_fused(q, k, v, allowed), None
+        # Sines are too coarse in half precision, and so are sums of weights.
+        q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
+        if fused and rotation is not None:
+            return rotation.undo(self._attend_fused(*rotation.apply(q, k, v), allowed)), None
+        if self.on_cpu and self.places is None:
+            return self._attend_in_chunks(q, k, v, allowed, want_scores=want_scores)
+        heard, score = self._attend_plainly(number, q, k, v, allowed)
+        return heard, score if want_scores else None
+
+    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=self.dropout, scale=1.0)
 
     def _attend_in_chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, far: bool, want_scores: bool
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, want_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         shape = q.shape[:2]
         bias, keep, scale = None, None, 1.0
@@ -117,7 +114,7 @@ class PackedHear:
             keep, scale = keep_mask((shape.numel(), length, length), self.dropout, q.device)
         heard, score = chunked_attention(
             *(x.reshape(-1, *x.shape[2:]) for x in (q, k, v)),
-            table=self.table.to(q.dtype) if far and self.table is not None else None,
+            table=None if self.table is None else self.table.to(q.dtype),
             bias=bias,
             keep=keep,
             scale=scale,
@@ -128,19 +125,27 @@ class PackedHear:
             None if score is None else score.view(*shape, *score.shape[1:]),
         )
 
-    def _attend_by_index(
-        self, q: Tensor, k: Tensor, v: Tensor, places: Tensor, allowed: Tensor | None
+    def _attend_plainly(
+        self, number: int, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The plain way, for distances that follow no pattern."""
-        assert self.table is not None
-        table = self.table.to(q.dtype)
-        score = q @ k.mT
-        index = distance_index(places, places, self.config.relative_clip)[:, None].expand(score.shape)
-        score = score + (q @ table.T).gather(-1, index)
+        """Any places, any device: the table's terms by row, each pair's looked up."""
+        score, table = q @ k.mT, self.table
+        if table is not None:
+            table = table.to(q.dtype)
+            places = (
+                torch.arange(q.shape[2], device=q.device)[None]
+                if self.places is None
+                else self.places[number]
+            )
+            index = distance_index(places, places, self.config.relative_clip)[:, None].expand(score.shape)
+            score = score + (q @ table.T).gather(-1, index)
         weight = score if allowed is None else score.masked_fill(~allowed, -math.inf)
         weight = F.dropout(weight.softmax(-1), self.dropout)
-        by_row = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
-        return weight @ v + by_row @ table, score
+        heard = weight @ v
+        if table is not None:
+            by_row = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
+            heard = heard + by_row @ table
+        return heard, score
 
 
 def _one_after_another(places_T: Tensor, packing: Packing) -> bool:

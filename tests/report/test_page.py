@@ -70,6 +70,7 @@ def test_the_page_needs_nothing_but_itself(runs):
     assert "default-src 'none'" in html
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere_and_every_name_is_its_own(runs):
     line = runs.line()
     line.append(runs.answering("curves", role="finetuned", value=0.9, data=runs.data(), metrics=CURVES))
@@ -118,6 +119,7 @@ def test_pictures_of_timed_runs(runs):
     assert "model 4: 91 at 5" in html  # said to those who do not see it
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(runs):
     line = [*runs.line(), runs.make("c", result={"metric": "m", "value": 1.0}, metrics=CURVES)]
     first, _ = report(runs, line)
@@ -183,7 +185,7 @@ def test_pictures_take_their_colours_from_the_page():
 
 
 def test_one_model_or_many_at_one_place_can_be_drawn():
-    for points in (1, 2, 30):
+    for points in (1, 2, 9):
         same = [Point(label=str(n), x=1.0, y=50.0, kind=n) for n in range(points)]
         assert "<svg" in tradeoff(same, x_label="ms", y_label="准确率 f1")
     assert all("<svg" in marker_key(kind) for kind in range(len(MARKERS)))

@@ -42,13 +42,13 @@ def test_what_beats_means():
 
 def test_ninety_five_percent_of_intervals_hold_the_truth():
     rng = np.random.default_rng(1)
-    trials, held = 2000, 0
+    trials, held = 1000, 0
     for _ in range(trials):
         a = rng.normal(0, 1, 5)
         interval = paired_interval(list(a), list(a + 0.3 + rng.normal(0, 0.5, 5)))
         held += interval.low <= 0.3 <= interval.high
-    # Binomial(2000, 0.95) leaves 0.933 … 0.967 about once in 2,000 times.
-    assert 0.933 < held / trials < 0.967
+    # Binomial(1000, 0.95) leaves 0.926 … 0.974 about once in 2,000 times; the seed is fixed besides.
+    assert 0.926 < held / trials < 0.974
 
 
 def test_the_bootstrap_agrees_where_there_are_many_pairs():

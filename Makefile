@@ -40,7 +40,7 @@ parity: $(READY) $(REFERENCES:%=%/.ready) ## the same numbers as transformers 4.
 	$(BIN)/python -m pytest tests/parity --golden $(GOLDEN) $(REFERENCES:%=--reference %/bin/python)
 
 bench: $(READY) ## every benchmark, side by side with its peer; JSON lines
-	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script --quick || exit 1; done
+	@for script in $(wildcard benchmarks/*.py); do echo "# $$script" >&2; $(BIN)/python $$script --quick || exit 1; done
 
 clean: ## remove the virtual environments and caches; runs stay
 	rm -rf $(VENV) $(REFERENCES) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -99,6 +99,7 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(folders):
             client.get(address)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(folders):
     with (
         running(SLOW, folders["classify"]) as (process, address),
@@ -129,6 +130,7 @@ def wait_for(condition) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_sixty_four_clients_over_the_wire(folders):
     texts = ["好坏差"[n % 3] * (n % 28 + 1) for n in range(256)]
     with running(SERVE, folders["classify"]) as (_, address):
@@ -186,6 +188,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
         serve(tmp_path, port=0)
 
 
+@pytest.mark.slow
 def test_the_key_may_come_from_the_environment(folders, monkeypatch):
     monkeypatch.setenv("FENGHUO_API_KEY", "sesame")
     with running(SERVE, folders["classify"]) as (_, address):

@@ -50,7 +50,7 @@ class FakeRecipe(Recipe):
     text: Path
     """What is read."""
     mood: Literal[
-        "fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half", "typo", "late typo", "denied"
+        "fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half", "typo", "late typo", "denied", "curve"
     ] = "fine"
     """What happens."""
     files: list[str] = []
@@ -73,7 +73,7 @@ def run(recipe, run):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
     if recipe.mood == "diverged":
         raise DivergedError("the loss is NaN at step 3")
-    if recipe.mood == "late typo":
+    if recipe.mood in ("late typo", "curve"):
         run.metric(1, loss=0.5)
     if "typo" in recipe.mood:
         raise DataError(f"{recipe.text}: no such file")
@@ -360,6 +360,24 @@ def test_a_run_its_record_and_its_second_start(capfd: pytest.CaptureFixture[str]
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 6
 
 
+def test_a_finished_run_has_a_page_of_its_own(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capfd, "fake", "--text", "a", "--out", "run").code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<title>run</title>" in page
+    assert "steps: 5" in page  # its recipe
+
+
+def test_a_run_is_whole_without_what_draws_its_curves(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    told = run(capfd, "fake", "--text", "a", "--out", "run", "--mood", "curve")
+    assert told.code == 0
+    assert "no run/report.html: this needs the package 'matplotlib'" in told.err
+    assert (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 def test_ctrl_c_is_130_and_the_same_words_go_on(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["fake", "--text", "a", "--out", "run", "--mood", "half"]
     told = run(capfd, *words)
@@ -523,6 +541,7 @@ def test_plain_verbs_pass_what_was_given(
             "fenghuo.serve.stream:predict_stream": note("predict", 1),
             "fenghuo.serve.server:serve": note("serve"),
             "fenghuo.report.page:write_report": note("report"),
+            "fenghuo.report.page:write_page": note("page"),
         },
     )
     monkeypatch.setenv("FENGHUO_PORT", "81")

@@ -277,6 +277,21 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path, fin
     assert ("a finished run" if finished else "an unfinished run") in str(caught.value)
 
 
+def test_long_values_are_cut_where_they_still_tell_apart() -> None:
+    there = {"input": [{"path": "a.txt", "format": "lines"}], "lexicon": [f"words-{n}.txt" for n in range(40)]}
+    asked = {"input": [{"path": "b.txt", "format": "lines"}], "lexicon": there["lexicon"][:39]}
+    first, second = differences(there, asked)
+    assert first == "input[0].path ('a.txt' there, 'b.txt' asked)"
+    assert "words-39.txt'] there" in second
+    assert "words-38.txt'] asked" in second
+    (text,) = differences({"text": "x" * 200 + "a" * 200}, {"text": "x" * 200 + "b" * 200})
+    assert "xa" in text
+    assert "xb" in text
+    assert len(text) < 160
+    (begin,) = differences({"text": "a" * 200}, {"text": None})
+    assert begin == f"text ('{'a' * 58}… there, None asked)"
+
+
 def test_another_verb_is_refused(tmp_path: Path) -> None:
     start(tmp_path / "run").close()
     with pytest.raises(RunError, match="holds a run of 'count', not of 'add'"):

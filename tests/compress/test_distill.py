@@ -158,5 +158,13 @@ def test_keys_that_would_be_ignored_are_refused(
     given = values(teacher, rows_folder, fresh_student)
     with pytest.raises(RecipeError, match="'data' has no part in the general stage"):
         build_recipe(DistillRecipe, given | {"stage": "general"})
+    general = {name: value for name, value in given.items() if name not in ("data", "intermediate")}
+    for judged in ({"patience": 2}, {"evaluate_every": 5}):
+        with pytest.raises(
+            RecipeError, match=f"'train.{next(iter(judged))}' has no part in the general stage"
+        ):
+            build_recipe(
+                DistillRecipe, general | {"stage": "general", "corpus": "c", "train": {"steps": 9, **judged}}
+            )
     with pytest.raises(RecipeError, match="nothing inside the teacher is imitated"):
         build_recipe(DistillRecipe, given | {"match": {"embeddings": 0, "hidden": 0, "attention": 0}})

@@ -15,7 +15,7 @@ from fenghuo.cli.failures import readable
 from fenghuo.cli.verbs import Stage, load
 from fenghuo.cli.voice import COMMON, SWITCH, with_voice
 from fenghuo.config import Recipe, RecipeKey, dump_recipe, read_recipe, recipe_keys, template
-from fenghuo.errors import RecipeError, UsageError
+from fenghuo.errors import MissingExtraError, RecipeError, UsageError
 from fenghuo.progress import say
 from fenghuo.rundir import RunDir
 
@@ -91,10 +91,19 @@ def _run(
         return
     try:
         work(recipe, run)
+        _page(run)
     except (Exception, KeyboardInterrupt) as error:
         _give_up(error, run)
     finally:
         run.close()
+
+
+def _page(run: RunDir) -> None:
+    """The run's own page, unless what draws curves is not installed; the run itself is whole without it."""
+    try:
+        load("fenghuo.report.page:write_page")(run.path)
+    except MissingExtraError as problem:
+        say(f"no {run.path / 'report.html'}: {problem}")
 
 
 def _give_up(error: BaseException, run: RunDir) -> NoReturn:

@@ -54,6 +54,7 @@ def demo(*, out: Path = Path("fenghuo-demo"), scale: Literal["small", "full"] = 
         compare=load("fenghuo.study.statistics:compare"),
         table=lambda runs: render(ledger_of(runs)),
         write_report=load("fenghuo.report.page:write_report"),
+        write_page=load("fenghuo.report.page:write_page"),
     )
     load("fenghuo.demo.way:run")(out, scale, tellers)
 

@@ -11,7 +11,7 @@ from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
-from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.recipe import OptimizerRecipe, PatientTrainRecipe, ScheduleRecipe
 
 
 class EvaluateRecipe(Recipe):
@@ -121,7 +121,7 @@ class DistillRecipe(Recipe):
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
-    train: TrainRecipe
+    train: PatientTrainRecipe
     """Steps or epochs of the general stage, or of stage 2 of the task stage."""
 
     @model_validator(mode="after")
@@ -131,6 +131,9 @@ class DistillRecipe(Recipe):
         given = [name for name in other if getattr(self, name) is not None]
         if given:
             raise ValueError(f"'{given[0]}' has no part in the {self.stage} stage")
+        judged = [name for name in ("evaluate_every", "patience") if getattr(self.train, name) is not None]
+        if self.stage == "general" and judged:
+            raise ValueError(f"'train.{judged[0]}' has no part in the general stage: no dev set judges it")
         inside = self.stage == "general" or self.intermediate is not None
         if inside and not (self.match.embeddings or self.match.hidden or self.match.attention):
             raise ValueError("every weight of match is 0: nothing inside the teacher is imitated")

@@ -61,6 +61,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     reports = work.reports()
     result = _result(reports, fingerprints)
     if not result["documents"]:
+        work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     tokenizer.save(run.path / "tokenizer")
     write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, parts))
@@ -88,11 +89,15 @@ class _Work:
         plan = json.dumps([repr(parts), fingerprints])
         note = self.home / "plan.json"
         if not note.is_file() or note.read_text(encoding="utf-8") != plan:
-            for old in (self.home, self.shards):
-                shutil.rmtree(old, ignore_errors=True)
+            self.remove()
             write_atomic(note, plan)
         for folder in (self.shards, *(self.home / name for name in ("signatures", "repeats", "reports"))):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Take the work and the shards away."""
+        for folder in (self.home, self.shards):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def files(self, name: str) -> list[Path]:
         return [self.home / name / f"{number:05d}.npy" for number in range(len(self.parts))]

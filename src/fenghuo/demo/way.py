@@ -17,7 +17,7 @@ from fenghuo.demo.data import DemoData, prepare
 from fenghuo.demo.scale import SCALES, Scale
 from fenghuo.demo.stages import KINDS, Stages
 from fenghuo.errors import RunError
-from fenghuo.progress import say
+from fenghuo.progress import say, track
 from fenghuo.rundir import RunDir, folder_atomic, write_json
 from fenghuo.text.vocabulary import train_vocabulary
 
@@ -42,6 +42,8 @@ class Tellers:
     """Runs → the ledger as text."""
     write_report: Callable[[Sequence[Path], Path], None]
     """`report.page.write_report`"""
+    write_page: Callable[[Path], None]
+    """A run folder → its own `report.html`, nothing timed."""
 
 
 def run(out: Path, scale: Literal["small", "full"], tellers: Tellers) -> None:
@@ -77,6 +79,7 @@ def _every_stage(out: Path, sizes: Scale) -> None:
 def _tell(out: Path, sizes: Scale, tellers: Tellers) -> None:
     """The ledger, the report, the time, and how to serve the result."""
     first = sizes.seeds[0]
+    _pages(out, tellers.write_page)
     runs = [out / name for name in _told(first)]
     study = [_study(out, sizes, tellers)] if len(sizes.seeds) > 1 else []
     table, report = tellers.table(runs), out / "report.html"
@@ -87,6 +90,16 @@ def _tell(out: Path, sizes: Scale, tellers: Tellers) -> None:
     print(table)
     print(f"\nreport   {_shown(report)}")
     print(f"serve    fenghuo serve {_shown(out / 'reviews' / f'seed-{first}' / 'int8' / 'model')}")
+
+
+def _pages(out: Path, write_page: Callable[[Path], None]) -> None:
+    """Each run's own page, where it has none yet."""
+    runs = sorted(result.parent for result in out.rglob("result.json"))
+    runs = [run for run in runs if not (run / "report.html").exists()]
+    with track("pages", len(runs), "run") as bar:
+        for run in runs:
+            write_page(run)
+            bar.advance(1)
 
 
 def _one_scale(out: Path, scale: str) -> None:

@@ -10,7 +10,7 @@ from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
-from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.recipe import OptimizerRecipe, PatientTrainRecipe, ScheduleRecipe
 
 
 class FinetuneRecipe(Recipe):
@@ -28,7 +28,7 @@ class FinetuneRecipe(Recipe):
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
-    train: TrainRecipe = TrainRecipe(epochs=3)
+    train: PatientTrainRecipe = PatientTrainRecipe(epochs=3)
     """Epochs or steps, seed, evaluation, patience."""
 
     @model_validator(mode="before")

@@ -59,11 +59,24 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # pickles fail in many ways; each means that the file cannot be trusted
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise ModelError(f"{path}: damaged, or a pickle that is not safe to read ({reason})") from problem
+        raise ModelError(f"{path}: {_refusal(str(problem))}") from problem
     if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
         raise ModelError(f"{path}: not a table of named tensors")
     return dict(loaded)
+
+
+def _refusal(told: str) -> str:
+    """Why torch did not read a pickle, without its advice, which is to run the code in it."""
+    called = re.search(r"GLOBAL (\S+)", told)
+    if called is None:
+        return (
+            "damaged, or a pickle that is not safe to read; nothing in it was executed. "
+            f"Needed: {SAFETENSORS}, or a table of tensors that torch saved"
+        )
+    return (
+        f"a pickle that is not safe to read: it calls {called[1]}, which weights have no need of; nothing in it "
+        f"was executed. Take the model as {SAFETENSORS}, or have it converted where its source is trusted"
+    )
 
 
 def read_weights(folder: Path, family: Family) -> Weights:

@@ -53,6 +53,11 @@ def write_report(
     write_atomic(out, _page(finished, rows, studies, threads, title))
 
 
+def write_page(run: Path) -> None:
+    """Write a finished run's own `report.html`: curves, figures, recipe, lineage; nothing is timed for it."""
+    write_report([run], run / "report.html", rows=(), title=run.absolute().name)
+
+
 def _only_a_study(path: Path) -> bool:
     return path.name == STUDY or ((path / STUDY).is_file() and not (path / "result.json").exists())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # A run that was killed while it began holds no more than these, whole or half written; it is begun again.
 _BEGINNINGS = re.compile(r"\.lock|environment\.json|\.(environment\.json|recipe\.yaml)\.writing-.*")
+SHOWN = 60
+"""Characters of a value that differs."""
 _RECORDS = re.compile(rf"{_BEGINNINGS.pattern}|recipe\.yaml|log\.txt")
 
 
@@ -34,12 +37,20 @@ def holds_records_only(out: Path) -> bool:
 
 
 def differences(there: Any, asked: Any, prefix: str = "") -> Iterator[str]:
-    """Each key whose value differs between two resolved recipes, as `key (5 there, 6 asked)`."""
+    """Each key whose value differs between two resolved recipes, as `key (5 there, 6 asked)`.
+
+    Lists of one length are told entry by entry (`input[0].path`); long values from shortly before they part.
+    """
     if isinstance(there, dict) and isinstance(asked, dict):
         for name in dict.fromkeys([*there, *asked]):
             yield from differences(there.get(name), asked.get(name), f"{prefix}.{name}".lstrip("."))
+    elif isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
+        for number, (one, other) in enumerate(zip(there, asked, strict=True)):
+            yield from differences(one, other, f"{prefix}[{number}]")
     elif there != asked:
-        yield f"{prefix} ({_short(there)} there, {_short(asked)} asked)"
+        one, other = repr(there), repr(asked)
+        same = len(os.path.commonprefix([one, other]))
+        yield f"{prefix} ({_cut(one, same)} there, {_cut(other, same)} asked)"
 
 
 def refuse_to_remove(out: Path, recipe: dict[str, Any], inputs: Iterable[Path]) -> None:
@@ -99,6 +110,8 @@ def _paths_in(values: Any) -> Iterator[Path]:
             yield path
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _cut(text: str, same: int) -> str:
+    """At most `SHOWN` characters of a text, among them what follows the first `same` ones."""
+    if len(text) > SHOWN and same > SHOWN // 2:
+        text = f"…{text[same - SHOWN // 4 :]}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -59,9 +59,7 @@ class TrainRecipe(Recipe):
     keep: int = Field(default=2, gt=0)
     """How many of the newest checkpoints stay on disk."""
     evaluate_every: int | None = Field(default=None, gt=0)
-    """Steps between two evaluations; absent: at the end of each epoch."""
-    patience: int | None = Field(default=None, gt=0)
-    """Stop after so many evaluations without a better score; absent: never."""
+    """Steps between two evaluations; absent: at the end of each epoch, in pretraining five times a run."""
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
@@ -69,3 +67,10 @@ class TrainRecipe(Recipe):
             return self.steps
         assert self.epochs is not None
         return max(1, round(self.epochs * steps_per_epoch))
+
+
+class PatientTrainRecipe(TrainRecipe):
+    """Training that a dev set judges on the way, and may end."""
+
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after so many evaluations without a better score; absent: never."""

@@ -155,11 +155,12 @@ class Session:
                 if last:
                     return
 
-    def judge(self, score: float, figures: Mapping[str, float]) -> bool:
+    def judge(self, score: float, figures: Mapping[str, float], *, patience: int | None) -> bool:
         """Log an evaluation, keep the weights if they are the best so far; False once patience has run out.
 
         Args:
             score: the figure to go by; higher is better.
+            patience: evaluations without a better score after which it is over; None: never.
         """
         number = self.first + self.done
         self.run.metric(number, **{f"dev/{name}": value for name, value in figures.items()})
@@ -170,7 +171,7 @@ class Session:
             write_checkpoint(folder, step=self.done, tensors=weights, values={}, keep=1)
         else:
             self.best.worse += 1
-        return self.train.patience is None or self.best.worse < self.train.patience
+        return patience is None or self.best.worse < patience
 
     def restore_best(self) -> None:
         """Put the weights of the best evaluation back into the model."""

@@ -21,6 +21,7 @@ from fenghuo.config import Recipe
 from fenghuo.errors import DamagedError, DiskError, RunError
 from fenghuo.rundir import RunDir, folder_atomic, sha256_of, write_atomic, write_json
 from fenghuo.rundir import atomic as atomic_files
+from fenghuo.rundir.place import differences
 
 SOURCE = Path(fenghuo.__file__).parent.parent
 
@@ -278,7 +279,10 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path, fin
 
 
 def test_long_values_are_cut_where_they_still_tell_apart() -> None:
-    there = {"input": [{"path": "a.txt", "format": "lines"}], "lexicon": [f"words-{n}.txt" for n in range(40)]}
+    there = {
+        "input": [{"path": "a.txt", "format": "lines"}],
+        "lexicon": [f"words-{n}.txt" for n in range(40)],
+    }
     asked = {"input": [{"path": "b.txt", "format": "lines"}], "lexicon": there["lexicon"][:39]}
     first, second = differences(there, asked)
     assert first == "input[0].path ('a.txt' there, 'b.txt' asked)"

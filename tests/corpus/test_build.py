@@ -24,6 +24,7 @@ from fenghuo.corpus.format import open_shard, read_manifest
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import DataError, DiskError, FenghuoError, ModelError, StoppedError
 from fenghuo.rundir import RunDir
+from fenghuo.rundir.place import holds_records_only
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.words import RjiebaSegmenter, word_starts
 
@@ -329,6 +330,7 @@ def test_nothing_left(tmp_path: Path, tokenizer_folder: Path) -> None:
     path.write_text("短\n短\n  \n", encoding="utf-8")
     with pytest.raises(DataError, match="no document is left of 2: 2 too short"):
         build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
+    assert holds_records_only(tmp_path / "run"), "so that the command line can empty it for other input"
 
 
 def test_mistakes_before_any_work(tmp_path: Path, tokenizer_folder: Path) -> None:

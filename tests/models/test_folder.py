@@ -141,7 +141,7 @@ def test_a_pickle_that_is_not_safe_is_refused(saved, content):
 def test_a_torch_pickle_with_code_inside_is_refused(saved):
     saved.weights.unlink()
     torch.save({"weight": Bomb()}, saved.folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="not safe to read: it calls .*exec.* converted") as told:
+    with pytest.raises(ModelError, match=r"not safe to read: it calls .*exec.* converted") as told:
         fenghuo.load_model(saved.folder)
     assert "weights_only" not in str(told.value), "torch advises to run the code in it"
 

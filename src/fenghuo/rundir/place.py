@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -49,7 +48,9 @@ def differences(there: Any, asked: Any, prefix: str = "") -> Iterator[str]:
             yield from differences(one, other, f"{prefix}[{number}]")
     elif there != asked:
         one, other = repr(there), repr(asked)
-        same = len(os.path.commonprefix([one, other]))
+        same = next(
+            (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+        )
         yield f"{prefix} ({_cut(one, same)} there, {_cut(other, same)} asked)"
 
 

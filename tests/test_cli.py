@@ -29,7 +29,7 @@ from fenghuo.errors import GateError
 
 SOURCE = Path(fenghuo.__file__).parent.parent
 FAKE = '''
-import os, sys, time
+import os, sys, time, weakref
 from pathlib import Path
 from typing import Any, Literal
 from pydantic import Field
@@ -50,7 +50,8 @@ class FakeRecipe(Recipe):
     text: Path
     """What is read."""
     mood: Literal[
-        "fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half", "typo", "late typo", "denied", "curve"
+        "fine", "boom", "full", "missing", "memory", "diverged", "sleep", "half", "typo", "late typo", "denied",
+        "curve", "dropped", "exec"
     ] = "fine"
     """What happens."""
     files: list[str] = []
@@ -82,6 +83,14 @@ def run(recipe, run):
     if recipe.mood == "sleep":
         print("ready", flush=True)
         time.sleep(60)
+    if recipe.mood == "dropped":
+        class Thing: pass
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), recipe.train.seed))
+        del thing  # the signal is noticed in the callback, where Python drops what is raised
+        time.sleep(20)
+    if recipe.mood == "exec":
+        exec("os.kill(os.getpid(), recipe.train.seed)\\nfor _ in range(9): pass")
     if recipe.mood == "half" and not (run.path / "half").exists():
         (run.path / "half").touch()
         raise KeyboardInterrupt
@@ -490,6 +499,47 @@ def test_a_signal_is_130_and_the_run_can_go_on(tmp_path: Path, number: signal.Si
     assert sleeper.returncode == 130
     assert "fenghuo fake: stopped" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("mood", ["dropped", "exec"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_not_lost_where_python_drops_it_or_dies_of_it(mood: str, number: signal.Signals) -> None:
+    words = ["fake", "--text", "a", "--out", "run", "--mood", mood, "--seed", str(number.value)]
+    with process(*words) as stopped:
+        _, err = stopped.communicate(timeout=30)
+    assert stopped.returncode == 130
+    assert err.splitlines()[1:] == [
+        "fenghuo fake: stopped; what was finished stays, and the same command goes on from there"
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["import", "end"])
+def test_a_signal_before_the_work_or_after_it_is_no_traceback(
+    tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    kill = f"import os; os.kill(os.getpid(), {number.value})"
+    if moment == "import":
+        (tmp_path / "cyclopts.py").write_text(kill)
+    else:
+        (tmp_path / "sitecustomize.py").write_text(f"import atexit; atexit.register(lambda: exec({kill!r}))")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCE}"}
+    words = [sys.executable, "-m", "fenghuo", "--version"]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    if moment == "import":
+        assert (ended.returncode, ended.stderr) == (130, "fenghuo: stopped\n")
+    else:
+        assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, fenghuo.__version__, "")
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with process("fake", "--text", "a", "--out", "run", "--mood", "exec", "--seed", "2") as background:
+            background.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert background.returncode == 0
 
 
 def test_a_killed_run_leaves_no_lock_behind(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = _verb(words)
     name = f"fenghuo {verb}" if verb else "fenghuo"
     try:
-        with _sigterm_as_ctrl_c():
+        with _stopped_by_signals():
             result = _call(words, verb)
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -138,18 +138,40 @@ def _with_underscores(words: list[str], verb: str | None) -> list[str]:
     ]
 
 
+class _Stop(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM. A class of its own, since Python notes a plain KeyboardInterrupt that passes through `exec`
+    (of which importing is full), and then dies of SIGINT in the place of any exit code."""
+
+
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """A stage that saves on signals installs its own handler; until then SIGTERM ends like Ctrl-C."""
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt; a stage that saves on signals installs its own handlers.
+
+    A signal is often noticed at the end of a long call into C, in a callback of a weak reference or a
+    destructor. What is raised there Python shows and drops, so it is raised again a moment later.
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        raise _Stop
+
+    def dropped(problem: sys.UnraisableHookArgs) -> None:
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            hook(problem)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
+    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
+    # nohup, and a shell's background jobs, ask for a signal to be ignored.
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook

@@ -41,12 +41,14 @@ def readable(error: BaseException, *, log: Path | None = None) -> FenghuoError:
 
     Args:
         error: what was raised.
-        log: a run's log.txt; the traceback of an error nobody foresaw is put there.
+        log: log.txt of a run, which the same command goes on with; the traceback of an error nobody foresaw is put
+            there.
     """
     if isinstance(error, FenghuoError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return StoppedError("stopped; what was finished stays, and the same command goes on from there")
+        resumes = "; what was finished stays, and the same command goes on from there" if log else ""
+        return StoppedError(f"stopped{resumes}")
     if isinstance(error, ImportError) and (error.name or "").split(".")[0] in EXTRA_OF:
         package = str(error.name).split(".")[0]
         return MissingExtraError(package, EXTRA_OF[package])

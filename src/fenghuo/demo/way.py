@@ -16,7 +16,7 @@ from fenghuo.demo.chains import run_chains, run_stage
 from fenghuo.demo.data import DemoData, prepare
 from fenghuo.demo.scale import SCALES, Scale
 from fenghuo.demo.stages import KINDS, Stages
-from fenghuo.errors import RunError
+from fenghuo.errors import RunError, StoppedError
 from fenghuo.progress import say, track
 from fenghuo.rundir import RunDir, folder_atomic, write_json
 from fenghuo.text.vocabulary import train_vocabulary
@@ -57,6 +57,10 @@ def run(out: Path, scale: Literal["small", "full"], tellers: Tellers) -> None:
     began_s, cpu_before_s = time.perf_counter(), _cpu_s()
     try:
         _every_stage(out, sizes)
+    except KeyboardInterrupt as problem:
+        raise StoppedError(
+            f"{_shown(out)}: stopped; finished stages stay, and the same command goes on"
+        ) from problem
     finally:
         _note_time(out / "time.json", time.perf_counter() - began_s, _cpu_s() - cpu_before_s)
     _tell(out, sizes, tellers)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fenghuo.config import build_recipe
-from fenghuo.errors import DataError, RecipeError
+from fenghuo.errors import DataError, RecipeError, StoppedError
+from fenghuo.finetune import run as module
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.finetune.run import plan, run
 from fenghuo.models.start import task_block_of
 from fenghuo.rundir import RunDir
+from fenghuo.tasks.evaluate import evaluate_model
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.vocabulary import train_vocabulary
+from fenghuo.training.session import Session
 
 TINY = {"layers": 1, "layer_groups": 1, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
 TEXTS = [
@@ -91,6 +96,54 @@ def test_patience_ends_training_and_the_best_weights_are_kept(folder: Path, tmp_
     scores = [line["dev/accuracy"] for line in lines if "dev/accuracy" in line]
     assert result["dev"]["accuracy"] == max(scores)
     assert scores.index(max(scores)) == len(scores) - 3
+
+
+def test_a_signal_in_the_evaluation_that_ends_training_stops_and_the_same_recipe_goes_on_to_the_same_bits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = {"epochs": 4, "seed": 1, "patience": 1, "evaluate_every": 2, "save_every": 100}
+    recipe = recipe_of(folder, "classify", ".tsv", optimizer={"learning_rate": 1e-9}, train=train)
+    run(recipe, RunDir.open(tmp_path / "whole", verb="finetune", recipe=recipe))
+
+    asked = 0
+
+    def evaluate_and_signal(*given: Any) -> dict[str, float]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            signal.raise_signal(signal.SIGINT)
+        return evaluate_model(*given)
+
+    monkeypatch.setattr(module, "evaluate_model", evaluate_and_signal)
+    begun = RunDir.open(tmp_path / "cut", verb="finetune", recipe=recipe)
+    with pytest.raises(StoppedError, match="stopped at step 4 of 20, saved"):
+        run(recipe, begun)
+    begun.close()
+    run(recipe, RunDir.open(tmp_path / "cut", verb="finetune", recipe=recipe))
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        whole, cut = ((tmp_path / one / name).read_bytes() for one in ("whole", "cut"))
+        assert _untimed(whole) == _untimed(cut)
+    steps = [json.loads((tmp_path / one / "result.json").read_text())["steps"] for one in ("whole", "cut")]
+    assert steps == [4, 4]
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_stops(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(folder, "classify", ".tsv", train={"steps": 2, "seed": 1, "save_every": 100})
+    save = Session.save
+
+    def save_and_signal(self: Session) -> None:
+        save(self)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Session, "save", save_and_signal)
+    with pytest.raises(StoppedError, match="stopped at step 2 of 2, saved"):
+        run(recipe, RunDir.open(tmp_path / "run", verb="finetune", recipe=recipe))
+
+
+def _untimed(content: bytes) -> bytes:
+    return re.sub(rb'"train/pieces_per_s": [0-9.e+]+', b"", content)
 
 
 def test_labels_in_another_order_keep_the_folders_order(folder: Path, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Best:
     worse: int = 0
     """Evaluations since then."""
     figures: dict[str, float] = field(default_factory=dict)
+    over: bool = False
+    """Whether patience has run out, so that no step follows."""
 
 
 class StopRequest:
@@ -123,13 +125,14 @@ class Session:
         """Seconds inside steps, over all restarts."""
         self.sums: dict[str, float] = defaultdict(float)
         """Figures since the last line of metrics.jsonl."""
+        self._stop = StopRequest()
         self._resume()
 
     def __iter__(self) -> Iterator[Step]:
-        if self.done >= self.total:
+        if self.done >= self.total or self.best.over:
             return
         sums = self.sums
-        with stop_on_signals() as stop, track(self.label, self.total, "step") as bar:
+        with stop_on_signals() as self._stop, track(self.label, self.total, "step") as bar:
             bar.set(self.done)
             for step in self._steps():
                 self.done, self.cursor = step.number, step.cursor
@@ -144,14 +147,10 @@ class Session:
                 bar.advance(1, loss=step.figures["loss"], pieces_per_s=step.pieces / step.spent_s)
                 yield step
                 last = step.number == self.total
-                if stop.asked:
+                saved = self._stop.asked or step.number % self.train.save_every == 0 or last
+                if saved:
                     self.save()
-                    raise StoppedError(
-                        f"stopped at step {step.number} of {self.total}, saved in {self.checkpoints}; "
-                        "the same command goes on from there"
-                    )
-                if step.number % self.train.save_every == 0 or last:
-                    self.save()
+                self._end_if_asked(saved=saved)
                 if last:
                     return
 
@@ -171,10 +170,16 @@ class Session:
             write_checkpoint(folder, step=self.done, tensors=weights, values={}, keep=1)
         else:
             self.best.worse += 1
-        return patience is None or self.best.worse < patience
+        self.best.over = patience is not None and self.best.worse >= patience
+        return not self.best.over
 
     def restore_best(self) -> None:
-        """Put the weights of the best evaluation back into the model."""
+        """Put the weights of the best evaluation back into the model.
+
+        Raises:
+            StoppedError: a signal came in the body's last turn, after which nothing iterated.
+        """
+        self._end_if_asked(saved=False)
         if self.best.score is None:
             return
         checkpoint = read_checkpoint(self.checkpoints / "best" / f"step-{self.best.step}")
@@ -196,6 +201,15 @@ class Session:
             },
             keep=self.train.keep,
         )
+
+    def _end_if_asked(self, *, saved: bool) -> None:
+        if self._stop.asked:
+            if not saved:
+                self.save()
+            raise StoppedError(
+                f"stopped at step {self.done} of {self.total}, saved in {self.checkpoints}; "
+                "the same command goes on from there"
+            )
 
     def _steps(self) -> Iterator[Step]:
         return steps(

@@ -602,7 +602,8 @@ def test_plain_verbs_pass_what_was_given(
     assert run(capfd, "export", "m").code == 0
     assert run(capfd, "predict", "m", "--all-scores", "--input", "x").code == 1
     assert run(capfd, "serve", "m", "--host", "::1", "--threads", "2").code == 0
-    assert run(capfd, "report", "r1", "r2", "--out", "o.html").code == 0
+    told = run(capfd, "report", "r1", "r2", "--out", "o.html")
+    assert (told.code, told.err) == (0, "o.html: 2 runs on one page\n")
     assert [call for call in calls if call[0] != "tellers"] == [
         ("demo", (Path("d"), "full", ANY), {}),
         ("vocab", (["a", "b"], Path("v")), {"size": 9, "lowercase": False, "min_frequency": 2}),

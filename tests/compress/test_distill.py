@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.corpus.texts import build, recipe_of, write_paragraphs
 
 from fenghuo.compress.distill import plan, run
 from fenghuo.compress.recipe import DistillRecipe
@@ -130,6 +131,32 @@ def test_unlabelled_augmented_rows_are_learned_from(
     )
     run(recipe, RunDir.open(tmp_path / "run", verb="distill", recipe=recipe))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["rows"] == 240
+
+
+def test_general_distillation_reads_raw_text_and_says_what_it_made(
+    pretrained: Path, fresh_student: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_paragraphs(tmp_path / "raw.txt", [["酒店很好，推荐。", "房间太差，失望。"]] * 20)
+    raw = recipe_of({"path": str(tmp_path / "raw.txt")}, pretrained, heldout=0, dedup={"exact": False})
+    build(tmp_path / "corpus", raw)
+    recipe = build_recipe(
+        DistillRecipe,
+        {
+            "stage": "general",
+            "teacher": str(pretrained),
+            "student": fresh_student,
+            "corpus": str(tmp_path / "corpus"),
+            "train": {"steps": 2, "seed": 1},
+        },
+    )
+    capsys.readouterr()
+    run(recipe, RunDir.open(tmp_path / "run", verb="distill", recipe=recipe))
+    result = RunDir.read_result(tmp_path / "run")
+    assert result["role"] == "pretrained"
+    assert capsys.readouterr().err == (
+        f"{tmp_path / 'run' / 'model'}: a student of {result['parameters']:,} parameters, "
+        f"loss {result['value']:.4f}\n"
+    )
 
 
 def test_mistakes_are_told(

@@ -135,6 +135,14 @@ def test_what_cannot_be_read_or_written_is_named(folders, tmp_path):
         predict_stream(tmp_path / "no-model", "-", "-")
 
 
+def test_an_input_without_lines_is_told(folders, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text("")
+    assert predict_stream(folders["classify"], str(tmp_path / "in.jsonl"), "-") == 0
+    assert (
+        capsys.readouterr().err == f"{tmp_path / 'in.jsonl'}: no line in it, so there is nothing to answer\n"
+    )
+
+
 def test_batches_of_no_lines_are_refused_instead_of_answering_nothing(tmp_path):
     with pytest.raises(UsageError, match="--batch 0"):
         predict_stream(tmp_path / "any", "-", "-", batch=0)

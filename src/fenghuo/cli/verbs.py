@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from fenghuo.progress import say
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -161,6 +163,7 @@ def report(runs: Annotated[list[Path], Parameter(negative=())], *, out: Path = P
         out: HTML file to make; it needs no other file and no network.
     """
     load("fenghuo.report.page:write_report")(runs, out)
+    say(f"{out}: {len(runs)} runs on one page")
 
 
 def ledger(

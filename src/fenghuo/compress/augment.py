@@ -116,7 +116,9 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
                 write_atomic(part, "".join(line + "\n" for line in lines))
             parts.append(part)
             bar.advance(len(chunk))
-    written = _join(parts, run.path / "augmented.jsonl")
+    file = run.path / "augmented.jsonl"
+    written = _join(parts, file)
+    run.log(f"{file}: {written:,} new rows from {len(rows):,}")
     run.finish(
         {
             "role": "augmented",

@@ -50,6 +50,7 @@ def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
         "steps": session.total,
         "train_s": round(session.spent_s, 1),
     }
+    run.log(f"{run.model}: a student of {result['parameters']:,} parameters, loss {result['value']:.4f}")
     write_card(run.model, title="General student", recipe=recipe.model_dump(mode="json"), result=result)
     run.finish(result)
 

@@ -60,11 +60,14 @@ def predict_stream(
                 bad += sum("error" in answer for answer in answers)
                 cut += cut_here
                 progress.advance(len(lines))
+            read = progress.done
     except (
         BrokenPipeError
     ):  # the reader, `head` perhaps, has enough; Python's own last flush must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if not read:
+        say(f"{'stdin' if input == '-' else input}: no line in it, so there is nothing to answer")
     if cut:
         say(f"{cut} texts were longer than {predictor.task.max_length} pieces; their ends were not read")
     if bad:

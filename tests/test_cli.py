@@ -374,6 +374,9 @@ def test_a_finished_run_has_a_page_of_its_own(capfd: pytest.CaptureFixture[str],
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<title>run</title>" in page
     assert "steps: 5" in page  # its recipe
+    (tmp_path / "run" / "report.html").unlink()
+    assert run(capfd, "fake", "--text", "a", "--out", "run").code == 0
+    assert (tmp_path / "run" / "report.html").read_text() == page
 
 
 def test_a_run_is_whole_without_what_draws_its_curves(

@@ -87,6 +87,8 @@ def _run(
     inputs = [] if path is None or path.resolve() == (out / "recipe.yaml").resolve() else [path]
     run = RunDir.open(out, verb=verb, recipe=recipe, overwrite=overwrite, resume=resume, inputs=inputs)
     if run.state == "finished":
+        if not (out / "report.html").exists():
+            _page(run)  # a signal or a full disk came between the result and its page
         say(f"{out}: this run is finished; nothing to do")
         return
     try:

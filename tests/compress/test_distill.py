@@ -79,6 +79,7 @@ def test_a_student_learns_the_teachers_answers(
     assert config["fenghuo"]["task"]["labels"] == ["bad", "good"]
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_in_either_stage_ends_in_the_same_bits(
     teacher: Path,
     rows_folder: Path,

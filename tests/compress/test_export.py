@@ -22,6 +22,7 @@ sequences = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(ids=sequences, turn=st.integers(0, 80))
 def test_any_ragged_batch_gives_what_torch_gives(exported, ids, turn):

@@ -65,6 +65,7 @@ def test_the_whole_way(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokeni
         assert example.sentence_start[0]
 
 
+@pytest.mark.slow
 def test_workers_and_parts_change_nothing(tmp_path: Path, tokenizer_folder: Path) -> None:
     texts = paragraphs(120)
     write_paragraphs(tmp_path / "in" / "a.txt", texts[:50] + texts[10:30])  # repeats within a file
@@ -341,6 +342,7 @@ def test_mistakes_before_any_work(tmp_path: Path, tokenizer_folder: Path) -> Non
         build(tmp_path / "other", recipe_of(str(path), tmp_path / "no-tokenizer"))
 
 
+@pytest.mark.slow
 def test_the_terminal_stays_quiet(
     tmp_path: Path, tokenizer_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def recipe_of(folder: Path, kind: str, suffix: str, **more: Any) -> FinetuneReci
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "suffix", "metric"),
     [("classify", ".tsv", "accuracy"), ("pair", ".pairs.tsv", "accuracy"), ("tag", ".txt", "f1")],

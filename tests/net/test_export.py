@@ -78,6 +78,7 @@ def test_onnxruntime_agrees_at_any_batch_and_length(tmp_path, position, task):
         np.testing.assert_allclose(found[held], wanted[held], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["nezha", "learned"])
 def test_torch_export_takes_the_padded_layout(position):
     config = EncoderConfig(vocab=31, layers=1, heads=2, width=8, position=position, relative_clip=4)

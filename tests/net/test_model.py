@@ -266,6 +266,7 @@ def test_a_narrow_embedding_is_widened(tiny):
     assert model(torch.randint(31, (1, 5))).logits.shape == (1, 5, 31)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_a_step_is_deterministic_under_torch_s_strict_mode(tiny_step, lengths):
     torch.manual_seed(0)

@@ -95,6 +95,7 @@ def test_labels_are_the_pieces_that_stood_there(corpus: Path) -> None:
         np.testing.assert_array_equal(made["pieces"][untouched], framed[untouched])
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
     recipe = recipe_of(corpus)
     assert "parameters" in plan(recipe)

@@ -81,6 +81,7 @@ def test_every_link_leads_somewhere_and_every_name_is_its_own(runs):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_what_runs_hold_is_text(runs):
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     run = runs.make(

@@ -233,6 +233,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(bodies=st.lists(json_values, min_size=1, max_size=8))
 def test_no_json_whatever_makes_the_service_fail(folders, bodies):

@@ -65,6 +65,7 @@ def test_entities_stand_at_characters_of_the_given_text(folders):
     assert found == [("PER", "张三", 1, 3), ("LOC", "北京", 7, 9), ("PER", "李四", 12, 14)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["北京", "张三", "一二三", "，", "。", "new york", " "]), max_size=120))
 def test_no_entity_of_a_long_text_is_lost(folders, parts):

@@ -68,6 +68,7 @@ def running(code: str, folder, *, env=None):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_service_without_torch_answers_and_ends_with_zero(folders):
     with running(SERVE, folders["classify"]) as (process, address):
         answer = httpx.post(f"{address}/predict", json=[{"id": 1, "text": "服务很好"}, "差"], timeout=60)
@@ -81,6 +82,7 @@ def test_a_service_without_torch_answers_and_ends_with_zero(folders):
         assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(folders):
     with (
         running(SLOW, folders["classify"]) as (process, address),

@@ -663,6 +663,17 @@ def test_a_full_disk_outside_a_run_is_told_too(
     assert "MB free" in told.err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_stdout_on_a_full_disk_is_told_by_its_name() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    words = [sys.executable, "-m", "fenghuo", "--version"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "fenghuo: cannot write stdout: No space left on device\n")
+
+
 def test_every_verb_is_in_the_order_of_the_help() -> None:
     from fenghuo.cli import _ORDER
 

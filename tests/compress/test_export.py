@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +17,7 @@ from tests.compress.small_models import PIECES, make_model
 from fenghuo.compress import export as export_module
 from fenghuo.compress.export import FILE, QUANTIZED_FILE, export, is_current
 from fenghuo.compress.onnx_call import INPUTS, call, open_session, pad
-from fenghuo.errors import ModelError, RunError
+from fenghuo.errors import DiskError, ModelError, RunError
 from fenghuo.models.folder import load_model, save_model
 from fenghuo.serve.predictor import load_predictor
 
@@ -122,3 +126,19 @@ def test_what_cannot_be_exported_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "LARGEST_BYTES", 1000)
     with pytest.raises(ModelError, match="more than one ONNX file can hold"):
         export(folder)
+
+
+def test_a_disk_that_fills_while_the_model_is_copied_is_told_once(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+    def full(source, *_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
+
+    real = shutil.copytree
+    monkeypatch.setattr(shutil, "copytree", lambda *a, **named: real(*a, copy_function=full, **named))
+    with pytest.raises(DiskError) as told:
+        export(folder, out=tmp_path / "out")
+    assert str(told.value).startswith(f"cannot write {tmp_path / 'out'}: No space left on device (")
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from fenghuo.compress.onnx_call import call, open_session, pad
 from fenghuo.compress.quantize import agreement, plan, run
 from fenghuo.compress.recipe import QuantizeRecipe
 from fenghuo.config import build_recipe
-from fenghuo.errors import GateError, ModelError, RecipeError
+from fenghuo.errors import DiskError, GateError, ModelError, RecipeError
 from fenghuo.models.start import weights_file
 from fenghuo.rundir import RunDir, sha256_of
 from fenghuo.serve.predictor import load_predictor
@@ -181,6 +182,18 @@ def test_reduced_weights_use_7_bits(exported):
             largest - 1,
             largest + 1,
         )
+
+
+def test_no_room_for_temporary_files_is_no_fault_of_the_model(exported, monkeypatch):
+    def stumble(*_, **__):
+        raise ValueError("Wire format was corrupt")
+
+    monkeypatch.setattr(int8, "quantize_dynamic", stumble)
+    with pytest.raises(ModelError, match="Wire format"):
+        quantize(exported / FILE, reduce_range=True)
+    monkeypatch.setattr(int8.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(DiskError, match=r"cannot write .*: No space left on device"):
+        quantize(exported / FILE, reduce_range=True)
 
 
 def test_numbers_that_are_not_finite_are_an_error():

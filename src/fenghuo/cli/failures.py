@@ -9,7 +9,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from fenghuo.errors import FenghuoError, MissingExtraError, StoppedError, UsageError
+from fenghuo.errors import DiskError, FenghuoError, MissingExtraError, StoppedError, UsageError
 
 EXTRA_OF = {
     "torch": "train",
@@ -55,7 +55,9 @@ def readable(error: BaseException, *, log: Path | None = None) -> FenghuoError:
     if isinstance(error, OSError) and error.errno in _FULL:
         from fenghuo.rundir import disk_error
 
-        return disk_error(Path(error.filename or "."), error)
+        # A write has no name, unlike an open: it was in the run, or else to stdout.
+        place = Path(error.filename) if error.filename else log and log.parent
+        return disk_error(place, error) if place else DiskError(f"cannot write stdout: {error.strerror}")
     if isinstance(error, OSError) and error.errno in _PATH and error.filename is not None:
         return UsageError(f"{os.fsdecode(error.filename)}: {error.strerror}")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():

@@ -163,7 +163,7 @@ def report(runs: Annotated[list[Path], Parameter(negative=())], *, out: Path = P
         out: HTML file to make; it needs no other file and no network.
     """
     load("fenghuo.report.page:write_report")(runs, out)
-    say(f"{out}: {len(runs)} runs on one page")
+    say(f"{out}: {len(runs)} run{'s' if len(runs) > 1 else ''} on one page")
 
 
 def ledger(

@@ -3,6 +3,8 @@
 # Shapes: B batch, L length, C classes or tags, D width, V vocabulary.
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,7 +103,14 @@ def export(model: str | Path, format: Literal["onnx"] = "onnx", out: Path | None
 
 def copy_model(folder: Path, new: Path) -> None:
     """Everything of a model folder but what was exported from it."""
-    shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("onnx", ".*"))
+    try:
+        shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("onnx", ".*"))
+    except shutil.Error as problem:
+        # It goes on after a file that failed, and then tells of all, as text.
+        full = os.strerror(errno.ENOSPC)
+        if full in str(problem):
+            raise OSError(errno.ENOSPC, full) from problem
+        raise
 
 
 def write_onnx(folder: Path, new: Path) -> Exported:

@@ -9,7 +9,10 @@ with keys, with NEZHA's distances, and weights with values) have no stored weigh
 # Shapes: V vocabulary, D width.
 from __future__ import annotations
 
+import errno
+import os
 import platform
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Container
@@ -20,6 +23,7 @@ import numpy as np
 
 from fenghuo.compress.onnx_call import quiet
 from fenghuo.errors import MissingExtraError, ModelError
+from fenghuo.rundir import disk_error
 
 try:
     import onnx
@@ -51,13 +55,14 @@ def quantize(path: Path, *, reduce_range: bool) -> Any:
 
     Raises:
         ModelError: onnxruntime cannot quantize it.
+        DiskError: no room for temporary files, which take about three times its size.
     """
     model = onnx.load(path)
     _quantize_word_table(model)
     with tempfile.TemporaryDirectory() as scratch, quiet():
         before, after = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
-        onnx.save(model, before)
         try:
+            onnx.save(model, before)
             quantize_dynamic(
                 before,
                 after,
@@ -67,6 +72,9 @@ def quantize(path: Path, *, reduce_range: bool) -> Any:
                 weight_type=QuantType.QInt8,
             )
         except Exception as problem:  # onnxruntime and onnx have several classes, without a common base
+            # They write on when the disk is full, and stumble over what they then read.
+            if shutil.disk_usage(scratch).free < path.stat().st_size:
+                raise disk_error(Path(scratch), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from problem
             raise ModelError(f"onnxruntime cannot quantize this model: {problem}") from problem
         return onnx.load(after)
 

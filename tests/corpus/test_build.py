@@ -334,6 +334,19 @@ def test_nothing_left(tmp_path: Path, tokenizer_folder: Path) -> None:
     assert holds_records_only(tmp_path / "run"), "so that the command line can empty it for other input"
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_is_held_back_from_workers_from_their_first_instant() -> None:
+    code = (
+        "import signal; from fenghuo.corpus.executor import workers\n"
+        "with workers(2) as pool: print(pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())\n"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert told.stdout == "{<Signals.SIGINT: 2>}\nset()\n"
+
+
 def test_mistakes_before_any_work(tmp_path: Path, tokenizer_folder: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         build(tmp_path / "run", recipe_of(str(tmp_path / "nowhere"), tokenizer_folder))

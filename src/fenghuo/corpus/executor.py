@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from datatrove.executor.local import LocalPipelineExecutor
@@ -83,6 +84,7 @@ def workers(number: int) -> Iterator[ProcessPoolExecutor | None]:
         return
     # Not fork: the parent has threads (rayon, arrow).
     context = multiprocessing.get_context("forkserver")
+    _start_server()
     # A pipe, not an event: setting an event waits for its waiters, and one of them may have been killed.
     alive, parent = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker, initargs=(alive,))
@@ -95,6 +97,19 @@ def workers(number: int) -> Iterator[ProcessPoolExecutor | None]:
         pool.shutdown(cancel_futures=True)
         parent.close()
         alive.close()
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from with SIGINT held back, which all of them inherit.
+
+    A terminal sends Ctrl-C to every process; one that is still importing would answer with a traceback.
+    """
+    resource_tracker.ensure_running()  # it lets signals through again when it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def test_the_budget_holds_within_the_stated_bound(
 
 
 def test_batches_meet_the_budget_on_real_lengths() -> None:
-    lengths = np.random.default_rng(0).geometric(1 / 60, 8_000).clip(1, 510).astype(np.int32)
+    lengths = np.random.default_rng(0).geometric(1 / 60, 40_000).clip(1, 510).astype(np.int32)
     loader = Loader(Counted(lengths), prepare, seed=0, pieces=4_096)
     counts = [lengths[loader.examples(Cursor(0, b))].sum() for b in range(loader.batches_per_epoch())]
     assert np.mean(counts) == pytest.approx(4_096, rel=0.01)
@@ -185,6 +185,25 @@ def test_epochs_and_seeds_differ() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
     batch = Loader(source(5), prepare, seed=0, rows=1)
     assert not np.array_equal(batch.batch(Cursor(0, 0))[0]["noise"], batch.batch(Cursor(1, 0))[0]["noise"])
+
+
+@pytest.mark.parametrize("lengths", [[9] * 600, [n % 60 + 1 for n in range(600)]])
+def test_each_epoch_makes_other_batches(lengths: list[int]) -> None:
+    """Not the same batches in another order: a few hundred rows are no more than one length-sorted window."""
+    loader = Loader(source(*lengths), prepare, seed=0, rows=32)
+
+    def sets(epoch: int) -> set[frozenset[int]]:
+        many = loader.batches_per_epoch()
+        return {frozenset(seen(loader.batch(Cursor(epoch, batch)))) for batch in range(many)}
+
+    assert len(set.union(*map(sets, range(4)))) == 4 * loader.batches_per_epoch()
+
+
+def test_equal_lengths_do_not_keep_the_files_order() -> None:
+    """Rows sorted by label would make batches of one label."""
+    loader = Loader(source(*[9] * 600), prepare, seed=0, rows=32, window=600)
+    spread = [np.ptp(loader.examples(Cursor(0, batch))) for batch in range(loader.batches_per_epoch())]
+    assert min(spread) > 300
 
 
 def test_without_shuffle_the_order_is_the_sources() -> None:

@@ -143,6 +143,32 @@ def test_a_signal_while_the_last_checkpoint_is_written_stops(
         run(recipe, RunDir.open(tmp_path / "run", verb="finetune", recipe=recipe))
 
 
+def test_a_kill_between_a_better_score_and_the_next_checkpoint_leaves_the_best_one_it_names(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine the steps that follow may not reach that better score again."""
+    train = {"steps": 12, "seed": 1, "evaluate_every": 4, "save_every": 5}
+    recipe = recipe_of(folder, "classify", ".tsv", train=train)
+    scores = iter([0.5, 0.9])
+    monkeypatch.setattr(module, "evaluate_model", lambda *_: {"accuracy": next(scores), "macro_f1": 0.0})
+    save = Session.save
+
+    def killed_at_the_second(self: Session) -> None:
+        if self.done > 5:
+            raise MemoryError("as if killed")
+        save(self)
+
+    monkeypatch.setattr(Session, "save", killed_at_the_second)
+    begun = RunDir.open(tmp_path / "run", verb="finetune", recipe=recipe)
+    with pytest.raises(MemoryError):
+        run(recipe, begun)
+    begun.close()
+    monkeypatch.setattr(Session, "save", save)
+    monkeypatch.setattr(module, "evaluate_model", lambda *_: {"accuracy": 0.4, "macro_f1": 0.0})
+    run(recipe, RunDir.open(tmp_path / "run", verb="finetune", recipe=recipe))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints" / "best").iterdir()] == ["step-4"]
+
+
 def _untimed(content: bytes) -> bytes:
     return re.sub(rb'"train/pieces_per_s": [0-9.e+]+', b"", content)
 

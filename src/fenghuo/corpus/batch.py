@@ -20,5 +20,5 @@ class BatchRecipe(Recipe):
     """Examples in a global batch; or give `pieces`."""
     micro_pieces: int | None = Field(default=None, gt=0)
     """Largest number of pieces that go through the model at once; absent: the whole batch."""
-    window: int = Field(default=4096, gt=0)
-    """Visits that are sorted by length together: larger pads less, smaller mixes better."""
+    window: int | None = Field(default=None, gt=0)
+    """Visits sorted by length together: larger computes less, smaller mixes better; absent: at most 50 batches."""

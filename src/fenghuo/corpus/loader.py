@@ -1,8 +1,10 @@
 """The order of examples, and batches of them: which, when, and how far we are.
 
 Epoch e visits the examples by a keyed permutation. Every window of W consecutive visits is sorted by
-length and cut into the same number of batches, and a second permutation orders the epoch's batches.
-So a batch is found from its number alone, in O(W); nothing is skipped over, nothing kept between batches.
+length (equal ones stay in the order of the visit) and cut into the same number of batches, and a second
+permutation orders the epoch's batches. So a batch is found from its number alone, in O(W); nothing is
+skipped over, nothing kept between batches. W is a fraction of the examples: were it all of them, every
+epoch would have the same batches, in another order.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
+WINDOWS_AN_EPOCH = 8  # at least: two examples that share a batch do so again in one epoch of eight, or fewer
 _EXAMPLES, _BATCHES = range(2)  # what a permutation is for
 
 
@@ -85,7 +88,8 @@ class Loader:
             at most.
         micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
             makes a micro-batch of its own).
-        window: W, in examples; by default `BATCHES_A_WINDOW` average batches.
+        window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or the `WINDOWS_AN_EPOCH`th part
+            of the examples where that is less, but a batch at least.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -162,7 +166,9 @@ class _Shuffled:
         size = len(source)
         mean = max(int(np.sum(source.lengths, dtype=np.int64)), 1) / size
         a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
-        self.window = min(size, window or max(1, round(BATCHES_A_WINDOW * a_batch)))
+        if window is None:
+            window = max(round(min(BATCHES_A_WINDOW * a_batch, size / WINDOWS_AN_EPOCH)), round(a_batch), 1)
+        self.window = min(size, window)
         self.whole_windows, rest = divmod(size, self.window)
         self.a_window = _parts(self.window, a_batch)
         self.batches = self.whole_windows * self.a_window + (_parts(rest, a_batch) if rest else 0)
@@ -176,7 +182,7 @@ class _Shuffled:
         visits = np.arange(window * self.window, min((window + 1) * self.window, len(self.source)))
         indices = permuted(visits, len(self.source), (self.seed, cursor.epoch, _EXAMPLES))
         lengths = self.source.lengths[indices]
-        order = np.lexsort((indices, lengths))
+        order = np.argsort(lengths, kind="stable")
         weights = np.ones(len(order), np.int64) if self.by_rows else lengths[order].astype(np.int64)
         bounds = _equal_cuts(weights, parts)
         found: NDArray[np.int64] = indices[order[bounds[within] : bounds[within + 1]]]

@@ -28,6 +28,7 @@ from fenghuo.training.state import (
     latest_checkpoint,
     pack_state,
     read_checkpoint,
+    remove_unnamed,
     unpack_state,
     write_checkpoint,
 )
@@ -118,6 +119,7 @@ class Session:
         self.optimizer = build_optimizer(model, optimizer)
         self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
         self.checkpoints: Path = run.checkpoints / folder if folder else run.checkpoints
+        self._bests = self.checkpoints / "best"
         self.cursor: Cursor = (0, 0)
         self.best = Best()
         self.done = 0
@@ -166,8 +168,8 @@ class Session:
         if self.best.score is None or score > self.best.score:
             self.best = Best(score, self.done, 0, dict(figures))
             weights = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-            folder = self.checkpoints / "best"
-            write_checkpoint(folder, step=self.done, tensors=weights, values={}, keep=1)
+            # Earlier ones stay until `save`: a run killed before it goes on from a checkpoint that names one of them.
+            write_checkpoint(self._bests, step=self.done, tensors=weights, values={}, keep=None)
         else:
             self.best.worse += 1
         self.best.over = patience is not None and self.best.worse >= patience
@@ -182,7 +184,7 @@ class Session:
         self._end_if_asked(saved=False)
         if self.best.score is None:
             return
-        checkpoint = read_checkpoint(self.checkpoints / "best" / f"step-{self.best.step}")
+        checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
         self.model.load_state_dict(
             {name.removeprefix("model/"): tensor for name, tensor in checkpoint.tensors.items()}
         )
@@ -201,6 +203,7 @@ class Session:
             },
             keep=self.train.keep,
         )
+        remove_unnamed(self._bests, self.checkpoints)
 
     def _end_if_asked(self, *, saved: bool) -> None:
         if self._stop.asked:

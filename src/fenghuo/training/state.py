@@ -39,9 +39,9 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    folder: Path, *, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int
+    folder: Path, *, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], keep: int | None
 ) -> Path:
-    """Write `folder/step-N` whole, then remove later ones and all but the newest `keep`."""
+    """Write `folder/step-N` whole, then remove later ones and all but the newest `keep` (None: no earlier one)."""
     target = folder / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
@@ -55,11 +55,19 @@ def write_checkpoint(
         write_atomic(beside / SUMS, sums)
     # A higher number is damaged, or of a course that was left: it must not outlive the one just written.
     numbers = [int(path.name[5:]) for path in _numbered(folder)]
-    kept = [number for number in numbers if number <= step][-keep:]
+    kept = [number for number in numbers if number <= step][-(keep or 0) :]
     for number in numbers:
         if number not in kept:
             shutil.rmtree(folder / f"step-{number}")
     return target
+
+
+def remove_unnamed(bests: Path, checkpoints: Path) -> None:
+    """Remove the weights of best evaluations that no checkpoint names."""
+    named = {_best_step(path) for path in _numbered(checkpoints)}
+    for path in _numbered(bests):
+        if int(path.name[5:]) not in named:
+            shutil.rmtree(path)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -109,6 +117,14 @@ def unpack_state(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: tor
             _, number, key = name.split("/", 2)
             state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _best_step(checkpoint: Path) -> int | None:
+    try:
+        step: int = json.loads((checkpoint / VALUES).read_bytes())["best"]["step"]
+    except (OSError, ValueError, KeyError):  # damaged: never gone on from, so it keeps nothing alive
+        return None
+    return step
 
 
 def _numbered(folder: Path) -> list[Path]:

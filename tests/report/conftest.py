@@ -9,6 +9,12 @@ import pytest
 from fenghuo.rundir import sha256_of
 
 
+def stands_for(path: Path) -> Path:
+    """What a stage writes down of an input: of a model its weights."""
+    weights = path / "model" / "model.safetensors"
+    return weights if weights.exists() else path
+
+
 @dataclass
 class Runs:
     """Writes small run folders below `folder`."""
@@ -49,8 +55,8 @@ class Runs:
         (run / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
         listed = [
-            {"role": role, "path": str(path), "sha256": sha256_of(path) if Path(path).exists() else None}
-            for role, path in inputs
+            {"role": role, "path": str(path), "sha256": sha256_of(path) if path.exists() else None}
+            for role, path in ((role, stands_for(Path(given))) for role, given in inputs)
         ]
         environment = {
             "verb": name,

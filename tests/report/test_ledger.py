@@ -74,6 +74,36 @@ def test_a_moved_teacher_is_known_by_its_bytes(runs, tmp_path):
     assert rows["elsewhere"].role == "teacher"
 
 
+def retrain(run, value):
+    """As `--overwrite` does: other weights and another figure at the same path."""
+    (run / "model" / "model.safetensors").write_bytes(b"trained anew".ljust(1000, b"\0"))
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"value": value}))
+
+
+def test_a_teacher_that_was_trained_anew_is_not_the_one_to_be_measured_against(runs, tmp_path, capsys):
+    _, teacher, _, student, quantized, _ = runs.line()
+    shutil.copytree(teacher, tmp_path / "kept")
+    retrain(teacher, value=0.5)
+    rows = by_run(ledger([student, quantized, tmp_path / "kept"], measure=False))
+    assert (rows["student"].drop, rows["quantized"].drop) == (1.0, 1.25)
+    assert rows["kept"].role == "teacher"
+
+    capsys.readouterr()
+    rows = ledger([teacher, student], measure=False)
+    assert by_run(rows)["student"].drop is None
+    assert f"its teacher {teacher} is another model by now" in capsys.readouterr().err
+    with pytest.raises(GateError, match=r"student.*no teacher"):
+        gate(rows, 5.0)
+
+
+def test_what_was_quantized_and_is_another_model_now_is_named(runs, capsys):
+    _, _, _, student, quantized, _ = runs.line()
+    retrain(student, value=0.5)
+    assert ledger([quantized], measure=False)[0].drop is None
+    assert f"its model {student} is another model by now" in capsys.readouterr().err
+
+
 def test_a_teacher_asked_about_other_texts_is_no_measure(runs, capsys):
     data, other = runs.data(), runs.data("other.tsv", rows=30)
     teacher = runs.answering("teacher", role="finetuned", value=0.92, data=data)

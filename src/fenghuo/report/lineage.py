@@ -1,8 +1,9 @@
 """Finished runs, and which one each came from.
 
-A run's `environment.json` names its inputs. A student's teacher stands there as `teacher`; a quantized or
-pruned model names what it was made from as `model` (or `student`). Going up while the figures stay comparable
-(same task, same metric, same evaluated file) leads to the teacher that a whole line is measured against.
+A run's `environment.json` names its inputs with their SHA-256. A student's teacher stands there as `teacher`; a
+quantized or pruned model names what it was made from as `model` (or `student`). Going up while the figures stay
+comparable (same task, same metric, same evaluated file) leads to the teacher that a whole line is measured
+against. A path alone proves nothing: what stands there may have been trained anew since.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Lineage:
     def __init__(self, runs: Sequence[Run]) -> None:
         self._known = {run.path.resolve(): run for run in runs}
         self._by_digest: dict[str, Run] | None = None
+        self._sha256: dict[Path, str] = {}
 
     def teacher(self, run: Run) -> Run | None:
         """The run that `run` is measured against, the top of its line; None where it is the top itself."""
@@ -109,21 +111,23 @@ class Lineage:
         return above
 
     def problems(self, run: Run) -> list[str]:
-        """Why a run that names a teacher has nothing to be measured against; empty where it names none."""
-        problems = []
-        for given in run.inputs:
-            if given.get("role") == "teacher":
-                found = self._find(given)
-                reason = (
-                    "is no finished run here" if found is None else "was evaluated on another file or metric"
-                )
-                problems.append(f"its teacher {given.get('path')} {reason}")
-        return problems
+        """Why a run that names what it was made from has nothing to be measured against; empty where it names
+        nothing."""
+        for role in _roles_up(run):
+            if inputs := [given for given in run.inputs if given.get("role") == role]:
+                return [f"its {role} {self._reason(given)}" for given in inputs]
+        return []
+
+    def _reason(self, given: Mapping[str, Any]) -> str:
+        folder = _run_folder(Path(str(given.get("path"))))
+        if self._find(given) is not None:
+            return f"{folder} was evaluated on another file or metric"
+        if self._at(folder) is None:
+            return f"{folder} is no finished run here"
+        return f"{folder} is another model by now: it was trained anew"
 
     def _above(self, run: Run) -> Run | None:
-        # Whoever fine-tunes a fine-tuned model further makes nothing smaller: no line goes through that.
-        roles = ROLES_UP[:1] if run.text("role") == "finetuned" else ROLES_UP
-        for role in roles:
+        for role in _roles_up(run):
             for given in run.inputs:
                 found = self._find(given) if given.get("role") == role else None
                 if found is not None and run.comparable(found):
@@ -131,26 +135,46 @@ class Lineage:
         return None
 
     def _find(self, given: Mapping[str, Any]) -> Run | None:
-        """By path; and where a folder was moved, by its fingerprint among the runs at hand."""
-        path = Path(str(given.get("path", "")))
-        if path.exists():
-            folder = _run_folder(path)
-            if folder.resolve() not in self._known:
-                try:
-                    self._known[folder.resolve()] = Run.read(folder)
-                except RunError:  # a model folder from elsewhere has no figures
-                    return None
-            return self._known[folder.resolve()]
-        return self._digests().get(str(given.get("sha256")))
+        """By path, if the bytes there are still the ones that were used; else by these among the runs at hand."""
+        path, digest = Path(str(given.get("path", ""))), given.get("sha256")
+        there = self._at(path)
+        if there is not None and (digest is None or self._digest(path) == digest):
+            return there
+        return self._digests().get(str(digest))
+
+    def _at(self, path: Path) -> Run | None:
+        """The finished run that a path lies in; None where there is none, as in a model folder from elsewhere."""
+        if not path.exists():
+            return None
+        folder = _run_folder(path)
+        if folder.resolve() not in self._known:
+            try:
+                self._known[folder.resolve()] = Run.read(folder)
+            except RunError:
+                return None
+        return self._known[folder.resolve()]
+
+    def _digest(self, path: Path) -> str:
+        """A teacher has many students: its bytes are read once."""
+        place = path.resolve()
+        if place not in self._sha256:
+            self._sha256[place] = sha256_of(place)
+        return self._sha256[place]
 
     def _digests(self) -> dict[str, Run]:
-        if self._by_digest is None:  # reads every byte of every run: only where a path leads nowhere
+        if (
+            self._by_digest is None
+        ):  # reads the weights of every run: only where a path leads nowhere, or astray
             self._by_digest = {}
             for run in list(self._known.values()):
-                for place in (run.path, run.model, run.model / WEIGHTS):
-                    if place.exists():
-                        self._by_digest.setdefault(sha256_of(place), run)
+                if (run.model / WEIGHTS).is_file():
+                    self._by_digest.setdefault(self._digest(run.model / WEIGHTS), run)
         return self._by_digest
+
+
+def _roles_up(run: Run) -> Sequence[str]:
+    # Whoever fine-tunes a fine-tuned model further makes nothing smaller: no line goes through that.
+    return ROLES_UP[:1] if run.text("role") == "finetuned" else ROLES_UP
 
 
 def _run_folder(path: Path) -> Path:

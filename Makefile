@@ -27,7 +27,7 @@ test: lint ## lint, types, then every test
 	$(PYTEST)
 
 check: lint ## lint, types, and the tests that take seconds (under a minute)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -504,6 +504,7 @@ def test_a_signal_is_130_and_the_run_can_go_on(tmp_path: Path, number: signal.Si
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mood", ["dropped", "exec"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_not_lost_where_python_drops_it_or_dies_of_it(mood: str, number: signal.Signals) -> None:
@@ -545,6 +546,7 @@ def test_a_signal_that_is_to_be_ignored_is_ignored(monkeypatch: pytest.MonkeyPat
     assert background.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_lock_behind(tmp_path: Path) -> None:
     words = ["fake", "--text", "a", "--out", "run", "--mood", "sleep"]
     with process(*words) as sleeper:

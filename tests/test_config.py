@@ -198,6 +198,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(alphabet=string.printable, max_size=8), values, max_size=4))
 def test_yaml_is_read_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = tmp_path_factory.mktemp("yaml") / "recipe.yaml"

@@ -15,7 +15,7 @@ import fenghuo
 
 HOUSE = Path(fenghuo.__file__).parent
 FLOORS = (
-    ("config", "errors", "rundir", "progress"),
+    ("config", "errors", "rundir", "progress", "cores", "workers"),
     ("text", "net", "training"),
     ("corpus", "models"),
     ("objectives", "tasks"),
@@ -164,6 +164,7 @@ def test_recipes_and_rooms_are_light() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_serving_does_without_torch() -> None:
     modules = [
         ".".join(["fenghuo", *path.relative_to(HOUSE).with_suffix("").parts]).removesuffix(".__init__")

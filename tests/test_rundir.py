@@ -189,6 +189,7 @@ def test_a_file_not_found_inside_is_not_blamed_on_the_disk(tmp_path: Path) -> No
         (tmp_path / "nothing").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(1, 3))
 def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path, moment: int) -> None:
     """Killed between the renames, the old folder stands aside; the next run of the stage puts it back."""
@@ -646,6 +647,7 @@ def test_whenever_a_run_is_killed_while_it_begins_the_same_words_begin_it(tmp_pa
 # torchrun
 
 
+@pytest.mark.slow
 def test_only_rank_0_writes_and_all_ranks_agree(tmp_path: Path) -> None:
     code = f"""
         run = RunDir.open(Path({str(tmp_path / "run")!r}), verb="count", recipe=Small(), overwrite=len(sys.argv) > 1)

@@ -57,6 +57,7 @@ def fresh_student(teacher: Path) -> dict[str, Any]:
     return {"preset": "nezha-4l-312", "values": STUDENT, "tokenizer": str(teacher / "model")}
 
 
+@pytest.mark.slow
 def test_a_student_learns_the_teachers_answers(
     teacher: Path, rows_folder: Path, fresh_student: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -21,12 +21,13 @@ from fenghuo.errors import DiskError, ModelError, RunError
 from fenghuo.models.folder import load_model, save_model
 from fenghuo.serve.predictor import load_predictor
 
+pytestmark = pytest.mark.slow  # exporting starts with seconds of imports
+
 sequences = st.lists(
     st.lists(st.integers(5, len(PIECES) - 1), min_size=1, max_size=80), min_size=1, max_size=5
 )
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(ids=sequences, turn=st.integers(0, 80))
 def test_any_ragged_batch_gives_what_torch_gives(exported, ids, turn):
@@ -60,7 +61,6 @@ def test_the_predictor_answers_alike_with_torch_and_with_onnx(exported):
         assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("family", "task"), [("bert", "tag"), ("nezha", "tag"), ("bert", None)])
 def test_tags_and_headless_encoders_go_into_a_copy_quietly(tmp_path, capfd, family, task):
     folder = make_model(tmp_path / "model", family=family, task=task)

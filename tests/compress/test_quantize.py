@@ -25,6 +25,8 @@ from fenghuo.models.start import weights_file
 from fenghuo.rundir import RunDir, sha256_of
 from fenghuo.serve.predictor import load_predictor
 
+pytestmark = pytest.mark.slow  # exporting starts with seconds of imports
+
 TEXTS = ["".join(np.random.default_rng(seed).choice(PIECES[5:], 3 + seed % 40)) for seed in range(60)]
 
 
@@ -90,7 +92,6 @@ def test_the_gate_closes_before_a_model_is_written(folder, rows, tmp_path, monke
     assert RunDir.read_result(quantized(looser, tmp_path / "open").path)["drop"] > 0.5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["nezha", "bert"])
 def test_a_tagger_is_exported_on_the_way_and_its_attention_stays_fp32(tmp_path, family):
     folder = make_model(tmp_path / "model", family=family, task="tag", max_length=32)

@@ -15,6 +15,7 @@ SPANS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_entity_f1_equals_a_count_by_hand(data: st.DataObject) -> None:
     gold = data.draw(SPANS)
@@ -35,6 +36,7 @@ def test_a_wrong_edge_or_label_is_wrong() -> None:
     assert entity_scores(gold, [[(0, 2, "LOC")]])["f1"] == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=40))
 def test_class_scores_equal_a_count_by_hand(pairs: list[tuple[str, str]]) -> None:
     gold, given_ = [a for a, _ in pairs], [b for _, b in pairs]

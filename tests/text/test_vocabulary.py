@@ -92,6 +92,7 @@ def test_the_order_of_texts_does_not_matter(texts: list[str], joined: bool) -> N
     assert learnt(given_texts, min_frequency=1) == learnt(TEXTS, min_frequency=1)
 
 
+@pytest.mark.slow
 def test_every_process_finds_the_same() -> None:
     code = f"""from fenghuo.text.vocabulary import train_vocabulary
 print(train_vocabulary({TEXTS!r}, size=150).fingerprint)"""

@@ -119,6 +119,7 @@ def test_long_text_is_cut_without_a_trace(text: str) -> None:
         assert SEGMENTER.cut(text) == whole
 
 
+@pytest.mark.slow
 def test_a_million_of_one_character() -> None:
     assert len(SEGMENTER.cut("中" * 1_000_000)) >= 100
 

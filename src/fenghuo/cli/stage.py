@@ -49,7 +49,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
             resume: never refuses to go on with an unfinished run.
             print_recipe: Alone, show a template to fill in; with a recipe, show it resolved. Run nothing.
             dry_run: Show what the run would do and take. Run nothing.
-            device: Where the arithmetic is done; short for the recipe's key of that name.
+            device: Where the arithmetic is done: cpu, or auto, which is the same so far.
             seed: What everything random grows from; short for the recipe's key of that name.
         """
         overrides = {keys[name].path: value for name, value in given.items() if value is not None}

@@ -103,7 +103,8 @@ def _machine(runs: Sequence[Run]) -> str:
     for run in runs:
         hardware = run.environment.get("hardware")
         if isinstance(hardware, dict):
-            words = f"{hardware.get('processor')}, {hardware.get('cores')} cores"
+            cores = hardware.get("cores")
+            words = f"{hardware.get('processor')}, {cores} core{'' if cores == 1 else 's'}"
             if words not in said:
                 said.append(words)
     return element("p", " · ".join(said), cls="muted small") if said else ""

@@ -171,6 +171,12 @@ def test_a_batch_is_found_in_one_window() -> None:
     assert many.looked_up <= 256 + 64
 
 
+@pytest.mark.parametrize(("size", "rows"), [(600, 32), (1_000, 32), (90, 32), (4_000, 32), (5, 1), (3, 32)])
+def test_a_small_windows_batches_meet_the_budget_too(size: int, rows: int) -> None:
+    loader = Loader(source(*[5] * size), prepare, seed=0, rows=rows)
+    assert loader.batches_per_epoch() == max(1, round(size / rows))
+
+
 def test_rows_differ_by_one_at_most() -> None:
     loader = Loader(source(*range(1, 104)), prepare, seed=0, rows=10, window=103)
     counts = {len(loader.examples(Cursor(0, batch))) for batch in range(loader.batches_per_epoch())}

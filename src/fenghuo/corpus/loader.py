@@ -88,8 +88,8 @@ class Loader:
             at most.
         micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
             makes a micro-batch of its own).
-        window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or the `WINDOWS_AN_EPOCH`th part
-            of the examples where that is less, but a batch at least.
+        window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or as many as the
+            `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -166,8 +166,9 @@ class _Shuffled:
         size = len(source)
         mean = max(int(np.sum(source.lengths, dtype=np.int64)), 1) / size
         a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
-        if window is None:
-            window = max(round(min(BATCHES_A_WINDOW * a_batch, size / WINDOWS_AN_EPOCH)), round(a_batch), 1)
+        if window is None:  # whole batches: a window of 2.3 would make 2 that are too large
+            many = int(size / WINDOWS_AN_EPOCH / a_batch)
+            window = max(1, round(min(max(many, 1), BATCHES_A_WINDOW) * a_batch))
         self.window = min(size, window)
         self.whole_windows, rest = divmod(size, self.window)
         self.a_window = _parts(self.window, a_batch)

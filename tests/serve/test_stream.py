@@ -99,7 +99,7 @@ def test_a_lone_surrogate_in_text_or_id_still_gives_a_line(folders, tmp_path):
 def test_gzip_in_and_out(folders, tmp_path):
     with gzip.open(tmp_path / "in.jsonl.gz", "wb") as file:
         file.write((json.dumps(GOOD) + "\n").encode() * 3)
-    paths = [str(tmp_path / name) for name in ("in.jsonl.gz", "out.jsonl.gz")]
+    paths = [str(tmp_path / name) for name in ("in.jsonl.gz", "out.jsonl.GZ")]
     assert predict_stream(folders["classify"], *paths) == 0
     with gzip.open(paths[1]) as file:
         assert len(file.readlines()) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from fenghuo.config import build_recipe
 from fenghuo.errors import DataError
 from fenghuo.finetune.recipe import FinetuneRecipe
+from fenghuo.serve.rows import read_row
 from fenghuo.tasks.decode import tags_of
 from fenghuo.tasks.read_data import read_rows
 from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
@@ -62,6 +64,12 @@ CASES: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl", '["好", 1]\n', r"a.jsonl:1: a JSON object was wanted"),
     ("a.jsonl", '{"text": ["好"], "label": 1}\n', r"'text' holds list"),
     ("a.tsv.gz", b"\x1f\x8b not gzip", "not a whole gzip"),
+    ("a.tsv.gz", gzip.compress(b"label\ttext\n" * 99)[:-9], "not a whole gzip"),
+    ("a.tsv.gz", gzip.compress(b"")[:10] + b"\xff" * 20, "not a whole gzip"),
+    ("a.jsonl", '{"text": "好", "label": 1}\n' + '{"a":' * 100_000, r"a.jsonl:2: not usable JSON"),
+    ("a.jsonl", f'{{"text": "好", "label": {"1" * 5000}}}', r"a.jsonl:1: not usable JSON"),
+    ("a.tsv", "label\ttext\n1\t好\n1\t　 \n", r"a.tsv:3: the text is empty"),
+    ("a.jsonl", '{"text": "", "label": 1}\n', r"a.jsonl:1: the text is empty"),
 ]
 
 
@@ -71,6 +79,58 @@ def test_a_bad_file_says_what_is_wrong_and_where(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_rows(write(tmp_path, name, content), DATA, kind="classify")
+
+
+def test_an_empty_second_text_or_an_empty_list_of_tokens_is_refused(tmp_path: Path) -> None:
+    pair = write(tmp_path, "a.tsv", "text\ttext_pair\tlabel\n好\t\t1\n")
+    with pytest.raises(DataError, match=r"a.tsv:2: the second text is empty"):
+        read_rows(pair, DATA, kind="pair")
+    with pytest.raises(DataError, match=r"a.jsonl:1: the text is empty"):
+        read_rows(write(tmp_path, "a.jsonl", '{"tokens": [], "tags": []}'), DATA, kind="tag")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "　", "\u200b", "\0", "好"])
+@pytest.mark.parametrize("kind", ["classify", "pair", "tag"])
+def test_files_and_questions_have_one_rule_for_empty_texts(tmp_path: Path, kind: str, text: str) -> None:
+    row = {"text": text, "text_pair": "好"} if kind == "pair" else {"text": text}
+    path = write(tmp_path, "a.jsonl", json.dumps(row))
+    refused = [_refuses(lambda: read_row(row, kind))]
+    refused += [_refuses(lambda: read_rows(path, DATA, kind=kind, labelled=False))]
+    assert refused[0] == refused[1]
+
+
+def _refuses(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except DataError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("R.CSV", "text,label\n好,1\n"), ("R.Tsv.GZ", "text\tlabel\n好\t1\n")]
+)
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path, name: str, content: str) -> None:
+    data = gzip.compress(content.encode()) if name.endswith("GZ") else content
+    (row,) = read_rows(write(tmp_path, name, data), DATA, kind="classify")
+    assert (row.text, row.label) == ("好", "1")
+    conll = write(tmp_path, "R.TXT", "李 B-PER\n")
+    assert read_rows(conll, DATA, kind="tag")[0].entities == ((0, 1, "PER"),)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ([3, 0], r"a.jsonl:1: a tag is .* found 3; .*write the name"),
+        ([None, "O"], r"a.jsonl:1: a tag is .* found None$"),
+        (["PER", "O"], r"a.jsonl:1: a tag is .* found 'PER'"),
+        (["B-", "O"], r"a.jsonl:1: a tag is .* found 'B-'"),
+    ],
+)
+def test_tags_that_are_none_are_named(tmp_path: Path, tags: list[object], message: str) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps({"tokens": ["李", "在"], "ner_tags": tags}))
+    with pytest.raises(DataError, match=message):
+        read_rows(path, DATA, kind="tag")
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
@@ -103,7 +163,13 @@ def test_a_bad_conll_line_is_named(tmp_path: Path, content: str, message: str) -
 
 @pytest.mark.parametrize(
     "entities",
-    [[{"start": 1, "end": 9, "label": "X"}], [{"start": 0, "end": 2, "label": "X"}] * 2, [{"end": 1}], 3],
+    [
+        [{"start": 1, "end": 9, "label": "X"}],
+        [{"start": 0, "end": float("inf"), "label": "X"}],
+        [{"start": 0, "end": 2, "label": "X"}] * 2,
+        [{"end": 1}],
+        3,
+    ],
 )
 def test_entities_that_leave_the_text_or_overlap_are_refused(tmp_path: Path, entities: object) -> None:
     line = json.dumps({"text": "李明在", "entities": entities})

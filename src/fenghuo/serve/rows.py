@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fenghuo.errors import DataError
-from fenghuo.tasks.decode import join_tokens
+from fenghuo.tasks.decode import is_blank, join_tokens
 
 
 class BadJsonError(DataError):
@@ -44,7 +44,7 @@ def _text(row: dict[str, Any], key: str) -> str:
     text = row[key]
     if not isinstance(text, str):
         raise DataError(f"'{key}' must be text, found {type(text).__name__}")
-    if not text.strip():
+    if is_blank(text):
         raise DataError(f"'{key}' is empty")
     return text
 

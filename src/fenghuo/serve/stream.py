@@ -110,7 +110,7 @@ def _reading(name: str) -> Iterator[Iterator[bytes]]:
         return
     path = Path(name)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield _told(path, cast("BinaryIO", file))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -134,7 +134,7 @@ def _writing(name: str) -> Iterator[BinaryIO]:
     beside = path.parent / f".{path.name}.writing-{secrets.token_hex(4)}"  # the pattern `rundir` sweeps
     try:
         with beside.open("xb") as raw:
-            if path.suffix == ".gz":
+            if path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
                     yield cast("BinaryIO", packed)
             else:

@@ -160,6 +160,11 @@ def windows(text: str, starts_T: NDArray[Any], ends_T: NDArray[Any], *, size: in
     return found
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to ask about: such a text is refused wherever rows are read."""
+    return not text.strip()
+
+
 def join_tokens(tokens: Sequence[str]) -> str:
     """Tokens → one text: a space only between two tokens that meet with letters or digits outside Chinese,
     Japanese and Korean ideographs and kana ("New" "York"), which would otherwise become one word.

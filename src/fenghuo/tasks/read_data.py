@@ -7,12 +7,13 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fenghuo.errors import DataError, did_you_mean
-from fenghuo.tasks.decode import join_tokens, spans_of
+from fenghuo.tasks.decode import is_blank, join_tokens, spans_of
 from fenghuo.tasks.recipe import DataRecipe
 
 Span = tuple[int, int, str]  # start, end (characters), label
@@ -25,6 +26,7 @@ SUFFIXES = {
     ".conll": "conll",
 }
 _LONE = re.compile("[\ud800-\udfff]")
+_TAG = re.compile("O|[BI]-.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,24 @@ def read_rows(path: Path, data: DataRecipe, *, kind: str, labelled: bool = True)
         labelled: whether a row without its label is an error (augmented and unlabelled files have none).
 
     Raises:
-        DataError: missing, empty or binary file; missing column; a row of the wrong shape. Names file and line.
+        DataError: missing, empty or binary file; missing column; a row of the wrong shape or without text, which
+            no model would be asked about. Names file and line.
     """
     text = _read_text(path)
-    layout = data.format
+    layout: str = data.format
     if layout == "auto":
-        default = "conll" if kind == "tag" and Path(path.name.removesuffix(".gz")).suffix == ".txt" else "tsv"
-        suffix = Path(path.name.removesuffix(".gz")).suffix
-        layout = default if suffix == ".txt" else SUFFIXES.get(suffix, "tsv")  # type: ignore[assignment]
+        suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+        layout = "conll" if kind == "tag" and suffix == ".txt" else SUFFIXES.get(suffix, "tsv")
     if layout == "conll":
         rows = list(_conll(path, text))
     else:
         records = _json_lines(path, text) if layout == "jsonl" else _table(path, text, layout, data.columns)
         rows = [_row(path, number, record, data, kind, labelled) for number, record in records]
     rows = [row for row in rows if data.skip_label is None or row.label != data.skip_label]
+    for row in rows:
+        for name, given in (("text", row.text), ("second text", row.text_pair)):
+            if given is not None and is_blank(given):
+                raise DataError(f"{row.place}: the {name} is empty")
     if not rows:
         raise DataError(f"{path}: no rows in it")
     return rows
@@ -73,10 +79,10 @@ def _read_text(path: Path) -> str:
     if path.is_dir():
         raise DataError(f"{path}: a folder, where a file of rows was wanted")
     data = path.read_bytes()
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError) as problem:
+        except (OSError, EOFError, zlib.error) as problem:
             raise DataError(f"{path}: not a whole gzip file ({problem})") from None
     if not data.strip():
         raise DataError(f"{path}: the file is empty")
@@ -130,6 +136,8 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, object]]
             record = json.loads(line)
         except json.JSONDecodeError as problem:
             raise DataError(f"{path}:{number}: not JSON ({problem.msg})") from None
+        except (RecursionError, ValueError) as problem:  # nested too deep; a number of a million digits
+            raise DataError(f"{path}:{number}: not usable JSON ({problem})") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: a JSON object was wanted, found {type(record).__name__}")
         yield number, _writable(record) if "\\u" in line else record
@@ -183,6 +191,11 @@ def _tag_row(place: str, record: dict[str, object], data: DataRecipe, labelled: 
             raise DataError(f"{place}: no 'tags' beside the tokens")
         if tags is not None and (not isinstance(tags, list) or len(tags) != len(tokens)):
             raise DataError(f"{place}: tokens and tags differ in number")
+        for tag in tags or ():
+            if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+                raise DataError(
+                    f"{place}: a tag is 'O', 'B-X' or 'I-X', found {tag!r:.60}{_number_hint(tag)}"
+                )
         return _from_tokens(place, tokens, tags)
     text = record.get(data.text)
     if not isinstance(text, str):
@@ -193,10 +206,15 @@ def _tag_row(place: str, record: dict[str, object], data: DataRecipe, labelled: 
     return Row(place, text, entities=None if given is None else _spans(place, given, len(text)))
 
 
+def _number_hint(tag: object) -> str:
+    """Hugging Face data sets keep the names of `ner_tags` beside the file."""
+    return "; a number's name is not in this file: write the name" if isinstance(tag, int) else ""
+
+
 def _spans(place: str, given: object, length: int) -> tuple[Span, ...]:
     try:
         spans = sorted((int(e["start"]), int(e["end"]), str(e["label"])) for e in given)  # type: ignore[attr-defined]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise DataError(f"{place}: an entity is {{'start', 'end', 'label'}}, found {given!r:.80}") from None
     before = 0
     for start, end, label in spans:
@@ -235,7 +253,7 @@ def _conll(path: Path, text: str) -> Iterator[Row]:
             tokens, tags, first = [], [], number + 1
             continue
         token, _, tag = line.rstrip().replace("\t", " ").rpartition(" ")
-        if not token or not (tag == "O" or tag[:2] in ("B-", "I-")):
+        if not token or not _TAG.fullmatch(tag):
             raise DataError(
                 f"{path}:{number}: 'character TAG' was wanted (O, B-X or I-X), found {line!r:.60}"
             )

@@ -167,6 +167,18 @@ def test_an_unknown_label_names_its_place(kind: str, row: Row, message: str, tok
 def test_labels_come_in_numeric_order_and_a_block_brings_them_back() -> None:
     assert label_set(TaskRecipe(kind="classify"), {"10", "9", "-1"}, place="f") == ("-1", "9", "10")
     assert label_set(TaskRecipe(kind="classify"), {"b", "a"}, place="f") == ("a", "b")
+    assert label_set(TaskRecipe(kind="classify"), {"2", "1", "01", "001"}, place="f") == (
+        "001",
+        "01",
+        "1",
+        "2",
+    )
+    for strange in ("①", "²", "--1", "1-", "١"):
+        assert label_set(TaskRecipe(kind="classify"), {"1", strange}, place="f") == tuple(
+            sorted({"1", strange})
+        )
+    with pytest.raises(ValueError, match="'a' is listed twice"):
+        TaskRecipe(kind="classify", labels=["a", "b", "a"])
     with pytest.raises(DataError, match="at least two"):
         label_set(TaskRecipe(kind="classify"), {"1"}, place="f")
     with pytest.raises(DataError, match="'c' is not among"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -41,6 +42,14 @@ class TaskRecipe(Recipe):
         if kind not in known:
             raise ValueError(f"unknown task '{kind}'.{did_you_mean(kind, known)} Known: {', '.join(known)}")
         return kind
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: list[str] | None) -> list[str] | None:
+        twice = [label for label, count in Counter(labels or ()).items() if count > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' is listed twice")
+        return labels
 
     @model_validator(mode="after")
     def _has_the_metric(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +22,7 @@ from fenghuo.text.tokenizer import Tokenizer
 Arrays = dict[str, NDArray[Any]]
 Answer = Any
 """A label for classes, spans (start, end, label) for tags."""
+_WHOLE = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,8 @@ def label_set(recipe: TaskRecipe, found: set[str], *, place: str) -> tuple[str, 
         raise DataError(
             f"{place}: only the label {sorted(found)} occurs; at least two are needed to tell apart"
         )
-    whole = all(label.lstrip("-").isdigit() for label in found)
-    return tuple(sorted(found, key=int) if whole else sorted(found))
+    whole = all(_WHOLE.fullmatch(label) for label in found)
+    return tuple(sorted(sorted(found), key=int) if whole else sorted(found))  # "1" and "01" have an order too
 
 
 def build_task(recipe: TaskRecipe, labels: Sequence[str]) -> Task:

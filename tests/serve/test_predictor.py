@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.serve.made_models import CHARACTERS, CLASSES, class_scores, make_folder, onnx_of
 
+from fenghuo.cores import usable_cores
 from fenghuo.errors import DataError, ModelError
-from fenghuo.serve.backends import load_backend, usable_cores
+from fenghuo.serve.backends import load_backend
 from fenghuo.serve.predictor import by_length, load_predictor
 
 TEXTS = ["服务很好", "服务很差！", "好", "我在北京大学，很好的大学。", "坏坏坏"]

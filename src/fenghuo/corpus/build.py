@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fenghuo.cores import usable_cores
 from fenghuo.corpus.clean import add_up
 from fenghuo.corpus.duplicates import mark_repeats
 from fenghuo.corpus.files import cut_into_parts, find_files
@@ -119,7 +119,7 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
         raise MissingExtraError(str(problem.name), "train") from problem
 
     sizes = [sum(part.size_bytes for part in group) for group in work.parts]
-    number = min(recipe.executor.workers or _processors(), len(work.parts))
+    number = min(recipe.executor.workers or usable_cores(), len(work.parts))
 
     def go(name: str, pipeline: list[Any]) -> None:
         with track(f"corpus: {name}", sum(sizes), "bytes") as progress:
@@ -144,10 +144,6 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
             counted.append(steps.Keep(work.home / "repeats"))
         counted.append(write)
         go("write", [*counted, steps.Report(work.home / "reports", counted)])
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from datatrove.executor.local import LocalPipelineExecutor
 from loguru import logger
 
 from fenghuo.errors import FenghuoError
+from fenghuo.workers import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
+    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
 
 
@@ -82,21 +83,10 @@ def workers(number: int) -> Iterator[ProcessPoolExecutor | None]:
     if number <= 1:
         yield None
         return
-    # Not fork: the parent has threads (rayon, arrow).
     context = multiprocessing.get_context("forkserver")
     _start_server()
-    # A pipe, not an event: setting an event waits for its waiters, and one of them may have been killed.
-    alive, parent = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker, initargs=(alive,))
-    try:
+    with open_pool(context, number, _begin_worker) as pool:
         yield pool
-    except BaseException:
-        parent.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        parent.close()
-        alive.close()
 
 
 def _start_server() -> None:
@@ -133,14 +123,7 @@ def _run_task(executor: Executor, task: int) -> None:
     executor._run_for_rank(task)
 
 
-def _begin_worker(alive: Connection) -> None:
+def _begin_worker() -> None:
     logger.disable("datatrove")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
-
-
-def _end_with_parent(alive: Connection) -> None:
-    with suppress(EOFError):
-        alive.recv_bytes()  # nothing is ever sent: it returns when the parent closes its end, or is no more
-    os._exit(1)

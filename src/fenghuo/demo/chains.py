@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 from fenghuo.config import build_recipe
+from fenghuo.cores import usable_cores
 from fenghuo.demo.stages import Stage
 from fenghuo.progress import configure, say, track
 from fenghuo.rundir import RunDir
+from fenghuo.workers import open_pool
 
 
 def run_stage(stage: Stage, out: Path, number: str = "") -> None:
@@ -31,19 +33,19 @@ def run_chains(chains: Sequence[tuple[str, list[Stage]]], out: Path) -> None:
     """Run chains beside each other, one a core: nets this small gain little from a second thread.
 
     A chain that fails or is interrupted ends the others after the stage they are in; finished stages stay.
+    If this process is killed they end at once, and let go of their run folders.
     """
     say(f"{len(chains)} chains of runs for the comparisons over seeds")
-    # spawn: forked threads of torch and tokenizers would hang.
+    # Not a fork server: the processor time of its children would be missing from what the demo says it took.
     context = multiprocessing.get_context("spawn")
     cores: Any = context.Queue()
-    for core in sorted(os.sched_getaffinity(0)):
+    numbers = _core_numbers(min(usable_cores(), len(chains)))
+    for core in numbers:
         cores.put(core)
     stop = context.Event()
     with (
         track("comparisons", len(chains), "chain") as bar,
-        ProcessPoolExecutor(
-            len(os.sched_getaffinity(0)), mp_context=context, initializer=_alone, initargs=(cores, stop)
-        ) as pool,
+        open_pool(context, len(numbers), _alone, cores, stop) as pool,
     ):
         waiting = {pool.submit(_run_chain, chain, out): name for name, chain in chains}
         try:
@@ -57,6 +59,13 @@ def run_chains(chains: Sequence[tuple[str, list[Stage]]], out: Path) -> None:
             raise
 
 
+def _core_numbers(count: int) -> list[int | None]:
+    """The core of each worker; None where the system (macOS) ties no process to one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * count
+    return list(sorted(os.sched_getaffinity(0))[:count])
+
+
 _stop: Any = None
 """In a worker: set once another chain has failed."""
 
@@ -65,7 +74,9 @@ def _alone(cores: Any, stop: Any) -> None:
     """A worker keeps to one core, with every library's threads, and says nothing of its progress."""
     global _stop
     _stop = stop
-    os.sched_setaffinity(0, {cores.get()})
+    core = cores.get()
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     import torch
 
     torch.set_num_threads(1)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fenghuo.cores import usable_cores
 from fenghuo.errors import GateError, RunError
 from fenghuo.progress import say
 from fenghuo.report.lineage import Lineage, Run, read_runs
 from fenghuo.report.speed import Speed, answering_file, bytes_on_disk, speeds
 from fenghuo.report.table import Column, aligned
-from fenghuo.serve.backends import usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)

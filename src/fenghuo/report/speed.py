@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from fenghuo.config import build_recipe
+from fenghuo.cores import usable_cores
 from fenghuo.errors import DataError, DiskError, ModelError, UsageError
 from fenghuo.progress import say
 from fenghuo.report.lineage import Run
 from fenghuo.report.stopwatch import Question, measure
 from fenghuo.rundir import sha256_of, write_json
 from fenghuo.rundir.environment import hardware
-from fenghuo.serve.backends import FILES, BackendName, usable_cores
+from fenghuo.serve.backends import FILES, BackendName
 from fenghuo.serve.predictor import load_predictor
 from fenghuo.tasks.read_data import read_rows
 from fenghuo.tasks.recipe import DataRecipe

@@ -5,12 +5,12 @@ Shapes: B batch, L length, C classes or tags.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from fenghuo.cores import usable_cores
 from fenghuo.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -132,16 +132,3 @@ class TorchBackend:
             found: Any = self._model(*tensors).logits
             logits: NDArray[np.float32] = found.float().numpy()
             return logits
-
-
-def usable_cores() -> int:
-    """Cores this process may use: affinity and the container's quota, not what the machine has.
-
-    onnxruntime's own default counts the machine's, and twenty threads on two cores are slower than two.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or "max"
-        return allowed

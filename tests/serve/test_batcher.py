@@ -188,3 +188,23 @@ def test_closing_answers_what_waits():
         assert await asyncio.gather(*asked) == [[i] for i in range(12)]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closing_answers_what_is_being_computed(workers):
+    async def main():
+        run = Recorder()
+        batcher = batcher_of(run, workers=workers)
+        run.gate.clear()
+        asked = asyncio.create_task(batcher.ask([1]))
+        await until(lambda: run.begun == 1)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.02)
+        assert not closing.done()
+        with pytest.raises(BusyError, match="shutting down"):
+            await batcher.ask([2])
+        run.gate.set()
+        await asyncio.wait_for(closing, 5)
+        assert await asyncio.wait_for(asked, 5) == [2]
+
+    asyncio.run(main())

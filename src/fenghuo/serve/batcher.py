@@ -69,6 +69,7 @@ class Batcher(Generic[Q, R]):
         self._run, self._length, self._max_tokens, self._report = run, length, max_tokens, report
         self._waiting: list[_Waiting[Q, R]] = []
         self._arrived = asyncio.Event()
+        self._closing = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="inference")
         self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
 
@@ -81,8 +82,10 @@ class Batcher(Generic[Q, R]):
         """The answers, in order.
 
         Raises:
-            BusyError: the queue has no room for all of them; none was taken.
+            BusyError: the queue has no room for all of them, or is closed; none was taken.
         """
+        if self._closing:
+            raise BusyError("the service is shutting down")
         if len(self._waiting) + len(questions) > self.max_queue:
             raise BusyError(
                 f"{len(self._waiting)} of {self.max_queue} places in the queue are taken; try again later"
@@ -100,17 +103,17 @@ class Batcher(Generic[Q, R]):
             raise
 
     async def close(self) -> None:
-        """Answer what waits, then stop."""
-        while self._waiting:
-            await asyncio.wait([item.answer for item in self._waiting])
-        for task in self._tasks:
-            task.cancel()
+        """Answer what waits and what is being computed, then stop."""
+        self._closing = True
+        self._arrived.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=True)
 
     async def _work(self) -> None:
         while True:
             while not self._waiting:
+                if self._closing:
+                    return
                 self._arrived.clear()
                 await self._arrived.wait()
             await self._answer(self._take())

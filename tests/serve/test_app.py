@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -427,6 +428,17 @@ def test_info_tells_the_model_what_computes_it_and_the_limits(folders):
     assert (found["model"], found["backend"], found["threads"]) == ("classify", "onnx", 1)
     assert found["limits"]["rows"] == 9
     assert str(folders["classify"].parent) not in json.dumps(found)
+
+
+def test_a_runs_model_goes_by_the_runs_name(folders, tmp_path):
+    shutil.copytree(folders["classify"], tmp_path / "reviews" / "model")
+    alone = send(tmp_path / "reviews" / "model", "/info", method="GET").json()
+    assert alone["model"] == "model", "no run, so the folder above says nothing"
+    (tmp_path / "reviews" / "recipe.yaml").touch()
+    assert send(tmp_path / "reviews", "/info", method="GET").json()["model"] == "reviews"
+    assert send(tmp_path / "reviews" / "model", "/openapi.json", method="GET").json()["info"]["title"] == (
+        "fenghuo: reviews"
+    )
 
 
 @pytest.mark.parametrize("kind", ["classify", "pair", "regress", "tag"])

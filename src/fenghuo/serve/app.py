@@ -56,7 +56,7 @@ def create_app(predictor: Predictor, *, limits: Limits | None = None, api_key: s
         await service.stop()
 
     app = FastAPI(
-        title=f"fenghuo: {predictor.folder.name}",
+        title=f"fenghuo: {predictor.name}",
         version=__version__,
         lifespan=life,
         docs_url=None,  # FastAPI's own page loads from other hosts; ours is below
@@ -120,7 +120,7 @@ def _add_pages(app: FastAPI, service: Service, draining: Callable[[], bool]) -> 
         """The model, what computes it, and the limits."""
         task = {"kind": predictor.task.kind, "labels": predictor.task.labels}
         return {
-            "model": predictor.folder.name,
+            "model": predictor.name,
             "task": task | {"max_length": predictor.task.max_length},
             "backend": predictor.backend,
             "threads": predictor.threads,

@@ -71,6 +71,13 @@ class Predictor:
         self._check()
 
     @property
+    def name(self) -> str:
+        """The run's, where the folder is a run's `model`; else the folder's."""
+        folder = self.folder.absolute()
+        of_run = folder.name == "model" and (folder.parent / "recipe.yaml").is_file()
+        return folder.parent.name if of_run else folder.name
+
+    @property
     def backend(self) -> Literal["int8", "onnx", "torch"]:
         """What computes: the quantized ONNX file, the fp32 one, or torch."""
         return self._backend.name

@@ -55,7 +55,8 @@ def test_the_whole_way(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokeni
     assert result["segmenter"].startswith("rjieba")
     assert not (tmp_path / "run" / ".work").exists()
 
-    source = ShardSource(tmp_path / "run", max_pieces=60, tokenizer=corpus_tokenizer(tmp_path / "run"))
+    source = ShardSource(tmp_path / "run", max_pieces=60)
+    assert corpus_tokenizer(tmp_path / "run").fingerprint == tokenizer.fingerprint
     for example, document in zip((source[0], source[1]), texts, strict=True):
         text = "\n".join(document)
         pieces = tokenizer.encode(text)
@@ -332,6 +333,21 @@ def test_nothing_left(tmp_path: Path, tokenizer_folder: Path) -> None:
     with pytest.raises(DataError, match="no document is left of 2: 2 too short"):
         build(tmp_path / "run", recipe_of(str(path), tokenizer_folder))
     assert holds_records_only(tmp_path / "run"), "so that the command line can empty it for other input"
+
+
+def test_documents_without_a_piece_are_left_out_and_counted(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\ue000\ue001\ue002\n今天的天气很好。\n\u0301\u0301\n\ue003\ue003\n", encoding="utf-8")
+    clean = {"boilerplate": False, "min_characters": 1}
+    result = build(tmp_path / "run", recipe_of(str(path), tokenizer_folder, heldout=0, clean=clean))
+    assert result["documents"] == 1
+    assert result["characters"] == 8
+    assert result["removed"]["no_pieces"]["count"] == 3
+    source = ShardSource(tmp_path / "run", max_pieces=60)
+    assert [len(source[index].pieces) for index in range(len(source))] == [8]
+    path.write_text("\ue000\ue001\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no document is left of 1: 1 no pieces"):
+        build(tmp_path / "none", recipe_of(str(path), tokenizer_folder, clean=clean))
 
 
 @pytest.mark.slow

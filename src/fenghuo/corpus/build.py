@@ -149,8 +149,7 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
 def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> dict[str, Any]:
     written = [report["write shards"] for report in reports]
     shards = [line for part in written for line in part["shards"]]
-    removed = [report["clean"]["removed"] for report in reports]
-    removed += [report["keep first"]["removed"] for report in reports if "keep first" in report]
+    removed = [step["removed"] for report in reports for step in report.values() if "removed" in step]
     return {
         "role": "corpus",
         **{name: sum(line[name] for line in shards) for name in ("documents", "heldout_documents", "pieces")},

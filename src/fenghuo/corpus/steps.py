@@ -148,9 +148,19 @@ class Shards(PipelineStep):  # type: ignore[misc]
             lines.append(write_shard(path, waiting, vocabulary_size=size, fingerprints=fingerprints))
             waiting.clear()
 
+        empty = Count()
         for group in _groups(data):
-            found = self._cut(group, tokenizer, segmenter)
-            figures["characters"] += sum(len(document.text) for document in group)
+            kept = []
+            encoded = tokenizer.encode_batch([document.text for document in group])
+            for document, pieces in zip(group, encoded, strict=True):
+                if len(pieces):
+                    kept.append((document, pieces))
+                else:  # characters of private use, or marks that a normalizer takes away
+                    empty.add(document.text, len(document.text))
+            if not kept:
+                continue
+            found = self._cut(kept, tokenizer, segmenter)
+            figures["characters"] += sum(len(document.text) for document, _ in kept)
             figures["words"] += int(found.word_start.sum())
             figures["sentences"] += int(found.sentence_start.sum())
             figures["unknown_pieces"] += int((found.pieces == tokenizer.vocabulary.unk).sum())
@@ -159,15 +169,18 @@ class Shards(PipelineStep):  # type: ignore[misc]
                 write()
         if waiting:
             write()
-        self.figures = {**figures, "shards": [asdict(line) for line in lines]}
+        removed = {"no_pieces": empty.to_json()} if empty.count else {}
+        self.figures = {**figures, "removed": removed, "shards": [asdict(line) for line in lines]}
         return iter(())
 
-    def _cut(self, group: Sequence[Document], tokenizer: Tokenizer, segmenter: Segmenter) -> Documents:
-        texts = [document.text for document in group]
+    def _cut(
+        self, group: Sequence[tuple[Document, Pieces]], tokenizer: Tokenizer, segmenter: Segmenter
+    ) -> Documents:
+        texts = [document.text for document, _ in group]
         joined = "\n".join(texts)
         begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
         spans = [spans_of(segmenter, text) + begin for text, begin in zip(texts, begins, strict=True)]
-        encoded = tokenizer.encode_batch(texts)
+        encoded = [pieces for _, pieces in group]
         lengths = np.array([len(pieces) for pieces in encoded])
         shift = np.repeat(begins, lengths).astype(np.int32)
         pieces = Pieces(
@@ -182,7 +195,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
             sentence_start=sentence_starts(pieces.starts, joined),
             lengths=lengths,
             heldout=np.array([int.from_bytes(signature(text)[:8], "little") < limit for text in texts]),
-            sources=[document.metadata["source"] for document in group],
+            sources=[document.metadata["source"] for document, _ in group],
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tasks.bio import tags_of
 
 from fenghuo.tasks.decode import (
     best_class,
@@ -17,7 +18,6 @@ from fenghuo.tasks.decode import (
     numbers,
     softmax,
     spans_of,
-    tags_of,
     windows,
 )
 
@@ -84,13 +84,6 @@ def disjoint_spans(draw):
 @given(disjoint_spans())
 def test_spans_come_back_from_tags(spans):
     assert spans_of(tags_of(spans, 30)) == spans
-
-
-def test_tags_refuse_spans_that_overlap_or_leave_the_text():
-    with pytest.raises(ValueError, match="overlaps"):
-        tags_of([(0, 3, "PER"), (2, 4, "LOC")], 5)
-    with pytest.raises(ValueError, match="within 5 pieces"):
-        tags_of([(3, 6, "PER")], 5)
 
 
 @given(st.text(alphabet="北京大学ab1 。，\n😀", max_size=40), st.data())

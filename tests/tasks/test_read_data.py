@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tasks.bio import tags_of
 
 from fenghuo.config import build_recipe
 from fenghuo.errors import DataError
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.serve.rows import read_row
-from fenghuo.tasks.decode import tags_of
 from fenghuo.tasks.read_data import read_rows
 from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
 

@@ -117,12 +117,6 @@ def open_shard(path: Path) -> Shard:
         raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
 
 
-def shard_metadata(path: Path) -> dict[str, Any]:
-    """What a shard says of itself: format, fingerprints, counts."""
-    found: dict[str, Any] = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[_META])
-    return found
-
-
 def bits_of(packed: NDArray[np.uint8], begin: int, end: int) -> NDArray[np.bool_]:
     """Bits begin … end-1 of a shard's `word_bits` or `sentence_bits`."""
     first = begin // 8

@@ -100,8 +100,6 @@ _SHAPES = {
     "base": {"layers": 12, "width": 768, "heads": 12, "inner_width": 3072},
     "large": {"layers": 24, "width": 1024, "heads": 16, "inner_width": 4096},
     "4l-312": {"layers": 4, "width": 312, "heads": 12, "inner_width": 1200},  # TinyBERT, arXiv 1909.10351
-    "demo-teacher": {"layers": 4, "width": 256, "heads": 4, "inner_width": 1024},
-    "demo-student": {"layers": 2, "width": 128, "heads": 4, "inner_width": 512},
 }
 
 

@@ -71,18 +71,6 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     return spans
 
 
-def tags_of(spans: Sequence[tuple[int, int, str]], count: int) -> list[str]:
-    """Spans that do not overlap → `count` BIO tags: the way back from `spans_of`."""
-    tags = ["O"] * count
-    for start, stop, label in spans:
-        if not 0 <= start < stop <= count:
-            raise ValueError(f"span {start}..{stop} does not lie within {count} pieces")
-        if any(tag != "O" for tag in tags[start:stop]):
-            raise ValueError(f"span {start}..{stop} overlaps another one")
-        tags[start:stop] = [f"B-{label}"] + [f"I-{label}"] * (stop - start - 1)
-    return tags
-
-
 def entities(
     logits_TC: NDArray[Any],
     labels: Sequence[str],

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from fenghuo.errors import GateError, RunError
+from fenghuo.errors import DataError, GateError, RunError
 from fenghuo.report import speed, stopwatch
 from fenghuo.report.ledger import Row, gate, ledger, render, to_json
 
@@ -22,6 +22,10 @@ def clock(monkeypatch):
         def __init__(self, folder, threads):
             self.backend = "int8" if (folder / "onnx" / "model_quantized.onnx").exists() else "torch"
             self._s = took_s[folder.parent.name]
+
+        def ask(self, text):
+            if text == "no question":
+                raise DataError("'text' is empty")
 
         def __call__(self, texts):
             now["s"] += self._s * len(texts) * now["slower"]
@@ -190,6 +194,51 @@ def test_the_clock_and_what_it_keeps(runs, clock):
     assert clock["calls"] > calls + 4 * stopwatch.ROUNDS * stopwatch.FEWEST_CALLS_A_ROUND
 
 
+def test_figures_of_different_sittings_are_not_mixed(runs, clock):
+    _, teacher, _, student, _, baseline = runs.line()
+    ledger([teacher, student])
+    clock["slower"] = 3.0  # another hour, a busier machine
+    ledger([baseline])
+    calls = clock["calls"]
+    rows = by_run(ledger([teacher, baseline]))
+    assert clock["calls"] > calls
+    assert (rows["teacher"].p50_ms, rows["baseline"].p50_ms) == pytest.approx((24.0, 6.0))
+    calls = clock["calls"]
+    assert by_run(ledger([baseline, teacher])) == rows
+    assert by_run(ledger([baseline]))["baseline"].p50_ms == pytest.approx(6.0)
+    assert clock["calls"] == calls, "one sitting's figures are kept, whatever part of them is asked for"
+
+
+def test_another_version_of_fenghuo_is_measured_anew(runs, clock, monkeypatch):
+    line = runs.line()
+    ledger(line)
+    calls = clock["calls"]
+    monkeypatch.setattr(speed, "__version__", "another")
+    ledger(line)
+    assert clock["calls"] > calls
+
+
+def test_a_row_that_a_model_refuses_stops_no_clock(runs, clock, monkeypatch, capsys):
+    line = runs.line()
+    texts = speed.evaluated_texts
+    monkeypatch.setattr(
+        speed, "evaluated_texts", lambda run: [*texts(run), *["no question"] * (run.path == line[3])]
+    )
+    rows = by_run(ledger(line))
+    assert rows["student"].p50_ms is None
+    assert rows["quantized"].speedup == 8.0
+    assert "student: not timed: 'text' is empty" in capsys.readouterr().err
+
+
+def test_a_file_with_a_row_without_text_leaves_the_columns_empty(runs, clock, capsys):
+    line = runs.line()
+    with (runs.folder / "test.tsv").open("a", encoding="utf-8") as file:
+        file.write("positive\t \n")
+    rows = by_run(ledger(line))
+    assert (rows["student"].p50_ms, rows["student"].drop) == (None, 1.0)
+    assert "test.tsv:42: the text is empty" in capsys.readouterr().err
+
+
 def test_a_busy_machine_is_said_and_not_believed(runs, clock, monkeypatch, capsys):
     measure = stopwatch._singles
     singles = []
@@ -234,6 +283,17 @@ def test_latency_uses_real_texts_spread_over_the_file(runs, monkeypatch):
     assert len(texts) == 10
     assert texts[0].startswith("酒店很好，第0次")
     assert texts[-1].startswith("酒店很好，第36次")
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 511, 1000])
+def test_timed_texts_come_from_all_over_the_file(runs, count):
+    path = runs.folder / "rows.tsv"
+    path.write_text("label\ttext\n" + "".join(f"a\t{n}\n" for n in range(count)), encoding="utf-8")
+    run = speed.Run.read(runs.answering("x", role="finetuned", value=0.9, data=path))
+    numbers = [int(text) for text in speed.evaluated_texts(run)]
+    assert len(numbers) == min(count, speed.TEXTS)
+    step = count / len(numbers)
+    assert all(abs(number - place * step) < 1 for place, number in enumerate(numbers))
 
 
 @pytest.mark.parametrize(

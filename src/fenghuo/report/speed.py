@@ -2,7 +2,8 @@
 
 Latency: one text a call, texts of the run's evaluation file, so that their lengths are real. Throughput: all
 of them in one call, batched as the predictor likes it. Figures are kept beside the run under what they
-depend on (file, texts, threads, machine, packages), so that a ledger asked for twice is quick.
+depend on (file, texts, threads, machine, packages) with the sitting they were taken in, so that a ledger asked for
+twice is quick.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from fenghuo import __version__
 from fenghuo.config import build_recipe
 from fenghuo.cores import usable_cores
 from fenghuo.errors import DataError, DiskError, ModelError, UsageError
@@ -50,13 +53,15 @@ class Speed:
     texts: int
     threads: int
     backend: str
+    sitting: str
+    """Shared by models that took turns with each other: only their figures may be compared."""
 
 
 def speeds(runs: Sequence[Run], *, threads: int | None = None) -> dict[Path, Speed]:
     """Speed of each run's model on the texts it was evaluated on.
 
-    Kept figures are used where there are some for all of them; else all are timed in one sitting, in turns, since
-    figures of different hours may not be compared.
+    Kept figures are used where all of them come from one sitting; else all are timed again, in turns, since figures
+    of different hours may not be compared.
 
     Args:
         threads: of one call; None takes the cores this process may use.
@@ -68,19 +73,29 @@ def speeds(runs: Sequence[Run], *, threads: int | None = None) -> dict[Path, Spe
     asked = threads or usable_cores()
     sitters = [sitter for run in runs if (sitter := _sitter(run, asked)) is not None]
     kept = {sitter.run.path: sitter.kept for sitter in sitters if sitter.kept is not None}
-    if len(kept) == len(sitters):
+    if len(kept) == len(sitters) and len({speed.sitting for speed in kept.values()}) <= 1:
         return kept
     ready = []
     for sitter in sitters:
         try:
-            ready.append((sitter, load_predictor(sitter.run.model, threads=asked)))
+            predict = load_predictor(sitter.run.model, threads=asked)
+            for text in sitter.texts:  # what it refuses is told before the clock runs for the others
+                predict.ask(text)
+            ready.append((sitter, predict))
         except UsageError as problem:
             say(f"{sitter.run.path}: not timed: {problem}")
+    sitting = uuid4().hex
     say(f"timing {len(ready)} models in turns, {asked} threads")
     measured = measure([(predict, sitter.texts) for sitter, predict in ready])
     found = {}
     for (sitter, predict), times in zip(ready, measured, strict=True):
-        speed = Speed(**asdict(times), texts=len(sitter.texts), threads=asked, backend=predict.backend)
+        speed = Speed(
+            **asdict(times),
+            texts=len(sitter.texts),
+            threads=asked,
+            backend=predict.backend,
+            sitting=sitting,
+        )
         found[sitter.run.path] = speed
         _keep(sitter, speed)
     return found
@@ -149,8 +164,8 @@ def evaluated_texts(run: Run) -> list[Question]:
     if file is None or kind is None:
         raise DataError("its result names no evaluated file")
     rows = read_rows(Path(file), _data_recipe(run), kind=kind, labelled=False)
-    step = max(1, len(rows) // TEXTS)
-    chosen = rows[::step][:TEXTS]
+    count = min(TEXTS, len(rows))
+    chosen = [rows[number * len(rows) // count] for number in range(count)]
     return [row.text if row.text_pair is None else (row.text, row.text_pair) for row in chosen]
 
 
@@ -173,6 +188,7 @@ def _key(run: Run, texts: Sequence[Question], threads: int) -> str:
         sha256_of(found[0])[:16],
         hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16],
         f"{threads} threads",
+        f"fenghuo {__version__}",
         package,
         f"{machine['processor']} x {machine['cores']}",
         platform.node(),

@@ -136,6 +136,7 @@ def test_a_run_is_repeatable_and_goes_on_after_its_last_chunk(
     said = (tmp_path / "one" / "log.txt").read_text(encoding="utf-8")
     whole = (tmp_path / "one" / "augmented.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in whole.splitlines()]
+    assert not (tmp_path / "one" / "work").exists()
     assert {record["source"].rsplit(":", 1)[1] for record in records} == {"2", "3", "4"}
     assert said.endswith(f"augmented.jsonl: {len(records)} new rows from 3\n")
 

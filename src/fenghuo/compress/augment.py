@@ -9,6 +9,7 @@ their pieces' log-probabilities. A candidate is drawn in proportion to its proba
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from fenghuo.net.model import Model
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
 from fenghuo.tasks.read_data import Row, read_rows
-from fenghuo.text.tokenizer import Pieces, Tokenizer, Vocabulary
+from fenghuo.text.tokenizer import Pieces, Tokenizer, Vocabulary, enclose
 from fenghuo.text.words import Segmenter, load_segmenter
 from fenghuo.training.loop import to_tensors
 
@@ -129,6 +130,7 @@ def run(recipe: AugmentRecipe, run: RunDir) -> None:
             "file": "augmented.jsonl",
         }
     )
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def plan(recipe: AugmentRecipe) -> str:
@@ -225,7 +227,7 @@ def hide(ids: NDArray[np.int64], word: Word, vocabulary: Vocabulary) -> dict[str
     shown = ids.copy()
     shown[word.first : word.stop] = vocabulary.mask
     return {
-        "pieces": np.concatenate([[vocabulary.cls], shown, [vocabulary.sep]]),
+        "pieces": enclose(vocabulary, shown),
         "asked_at": np.arange(word.first, word.stop) + 1,
     }
 

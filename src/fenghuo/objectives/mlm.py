@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fenghuo.corpus.shards import Example
 from fenghuo.net.model import HeadsConfig, Model
 from fenghuo.objectives.masking import choose_units, show_instead
-from fenghuo.text.tokenizer import Vocabulary
+from fenghuo.text.tokenizer import Vocabulary, enclose
 from fenghuo.training.loop import Terms
 
 
@@ -43,7 +43,7 @@ class MaskedLanguageModel:
         chosen = choose_units(unit_start, self.rate, rng)
         shown = show_instead(pieces, unit_start, chosen, self.vocabulary, rng)
         return {
-            "pieces": np.concatenate([[self.vocabulary.cls], shown, [self.vocabulary.sep]]),
+            "pieces": enclose(self.vocabulary, shown),
             "asked_at": np.flatnonzero(chosen) + 1,
             "asked_pieces": pieces[chosen],
         }

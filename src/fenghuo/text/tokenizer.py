@@ -146,6 +146,11 @@ class Tokenizer:
         return [_pieces(encoding.ids, encoding.offsets) for encoding in found]
 
 
+def enclose(vocabulary: Vocabulary, pieces: NDArray[Any]) -> NDArray[np.int64]:
+    """`[CLS] pieces [SEP]`: (n + 2,) ids."""
+    return np.concatenate([[vocabulary.cls], pieces, [vocabulary.sep]]).astype(np.int64, copy=False)
+
+
 def frame(
     vocabulary: Vocabulary, a: NDArray[Any], b: NDArray[Any] | None, *, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -163,12 +168,12 @@ def frame(
     room = max_length - (2 if b is None else 3)
     if room < 0:
         raise ValueError(f"max_length {max_length} has no room for the special pieces")
-    cls, sep = [vocabulary.cls], [vocabulary.sep]
     if b is None:
-        ids = np.concatenate([cls, a[:room], sep]).astype(np.int64)
+        ids = enclose(vocabulary, a[:room])
         return ids, np.zeros(len(ids), np.int64)
     of_a, of_b = _shares(len(a), len(b), room)
-    ids = np.concatenate([cls, a[:of_a], sep, b[:of_b], sep]).astype(np.int64)
+    sep = [vocabulary.sep]
+    ids = np.concatenate([[vocabulary.cls], a[:of_a], sep, b[:of_b], sep]).astype(np.int64)
     return ids, (np.arange(len(ids)) >= of_a + 2).astype(np.int64)
 
 

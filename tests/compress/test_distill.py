@@ -16,7 +16,8 @@ from fenghuo.errors import ModelError, RecipeError
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.finetune.run import run as finetune
 from fenghuo.models.folder import load_model, save_model
-from fenghuo.rundir import RunDir
+from fenghuo.models.recipe import ModelRecipe
+from fenghuo.rundir import RunDir, sha256_of
 from fenghuo.text.vocabulary import train_vocabulary
 
 STUDENT = {"layers": 1, "layer_groups": 1, "width": 16, "embed_width": 16, "inner_width": 32, "heads": 2}
@@ -53,8 +54,8 @@ def values(teacher: Path, rows_folder: Path, student: dict[str, Any], **more: An
 
 
 @pytest.fixture(scope="module")
-def fresh_student(teacher: Path) -> dict[str, Any]:
-    return {"preset": "nezha-4l-312", "values": STUDENT, "tokenizer": str(teacher / "model")}
+def fresh_student() -> dict[str, Any]:
+    return {"preset": "nezha-4l-312", "values": STUDENT}
 
 
 @pytest.mark.slow
@@ -160,6 +161,15 @@ def test_general_distillation_reads_raw_text_and_says_what_it_made(
         f"loss {result['value']:.4f}\n"
     )
 
+    further = recipe.model_copy(update={"student": ModelRecipe(folder=tmp_path / "run")})
+    run(further, RunDir.open(tmp_path / "further", verb="distill", recipe=further))
+    inputs = RunDir.read_environment(tmp_path / "further")["inputs"]
+    assert [one["role"] for one in inputs] == ["teacher", "student", "corpus"]
+    assert inputs[1]["sha256"] == sha256_of(tmp_path / "run" / "model" / "model.safetensors")
+    train_vocabulary(["完全不同的文字"] * 3, size=60, min_frequency=1).save(tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match="both must be one tokenizer"):
+        plan(further)
+
 
 def test_mistakes_are_told(
     teacher: Path, pretrained: Path, rows_folder: Path, fresh_student: dict[str, Any], tmp_path: Path
@@ -178,7 +188,7 @@ def test_mistakes_are_told(
     other = tmp_path / "other"
     save_model(load_model(pretrained), other)
     train_vocabulary(["完全不同的文字"] * 3, size=60, min_frequency=1).save(other)
-    fails(ModelError, "different tokenizers", student={"folder": str(other)})
+    fails(ModelError, "both must be one tokenizer", student={"folder": str(other)})
 
 
 def test_keys_that_would_be_ignored_are_refused(
@@ -195,5 +205,7 @@ def test_keys_that_would_be_ignored_are_refused(
             build_recipe(
                 DistillRecipe, general | {"stage": "general", "corpus": "c", "train": {"steps": 9, **judged}}
             )
+    with pytest.raises(RecipeError, match=r"'student\.tokenizer' has no part in distillation"):
+        build_recipe(DistillRecipe, given | {"student": {**fresh_student, "tokenizer": "v"}})
     with pytest.raises(RecipeError, match="nothing inside the teacher is imitated"):
         build_recipe(DistillRecipe, given | {"match": {"embeddings": 0, "hidden": 0, "attention": 0}})

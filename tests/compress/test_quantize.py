@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file
 from tests.compress.small_models import PIECES, make_model
 
+from fenghuo.compress import export as export_module
 from fenghuo.compress import int8
 from fenghuo.compress import quantize as quantize_module
-from fenghuo.compress.export import FILE, QUANTIZED_FILE
+from fenghuo.compress.export import FILE, QUANTIZED_FILE, export, is_current
 from fenghuo.compress.int8 import needs_reduced_range, operators, quantize
 from fenghuo.compress.onnx_call import call, open_session, pad
 from fenghuo.compress.quantize import agreement, plan, run
@@ -69,6 +72,26 @@ def test_a_run_holds_both_files_their_figures_and_where_they_came_from(folder, r
     predict = load_predictor(made.path)
     assert predict.backend == "int8"
     assert len({answer["label"] for answer in predict(TEXTS)}) > 1
+
+
+def test_weights_in_a_pickle_are_quantized_too(folder, tmp_path, monkeypatch):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert not is_current(folder)
+    graph = onnx.load(folder / FILE)
+    del graph.metadata_props[:]
+    monkeypatch.setattr(export_module, "to_onnx", lambda _: graph)
+    export(folder)
+    assert is_current(folder)
+    recipe = build_recipe(QuantizeRecipe, {"model": str(folder)})
+    made = quantized(recipe, tmp_path / "run")
+    assert list(RunDir.read_result(made.path)["bytes"]) == ["pytorch_model.bin", FILE, QUANTIZED_FILE]
+    (given,) = RunDir.read_environment(made.path)["inputs"]
+    assert given["path"] == str(folder / "pytorch_model.bin")
+    assert load_predictor(made.path).backend == "int8"
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(ModelError, match="holds neither"):
+        quantized(recipe, tmp_path / "none")
 
 
 def test_the_gate_closes_before_a_model_is_written(folder, rows, tmp_path, monkeypatch):

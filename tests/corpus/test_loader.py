@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import Cursor, Loader, collate
 from fenghuo.errors import DataError
 
@@ -233,3 +234,14 @@ def test_mistakes_are_told() -> None:
         Loader(Counted(np.zeros(0, np.int32)), prepare, seed=0, rows=1)
     with pytest.raises(ValueError, match="batch 1 of an epoch of 1"):
         Loader(source(1), prepare, seed=0, rows=1).batch(Cursor(0, 1))
+
+
+@pytest.mark.parametrize("given", [{"pieces": 9}, {"rows": 3, "micro_pieces": 7}, {"rows": 2, "window": 6}])
+def test_a_recipes_batch_is_taken_whole(given: dict[str, int]) -> None:
+    sizes = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5)
+    ours = Loader.of(source(*sizes), prepare, BatchRecipe(**given), seed=4)
+    theirs = Loader(source(*sizes), prepare, seed=4, **given)
+    for (_, one), (_, other) in islice(
+        zip(ours.iterate(Cursor()), theirs.iterate(Cursor()), strict=True), 20
+    ):
+        assert [part["pieces"].tolist() for part in one] == [part["pieces"].tolist() for part in other]

@@ -207,4 +207,6 @@ def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
     fails(DataError, r"dev.tsv:2: unknown label '很好'", data={**data, "dev": str(tmp_path / "dev.tsv")})
     fails(RecipeError, "data.train is missing", data={"dev": str(folder / "dev.tsv")})
     fails(RecipeError, "model.tokenizer is missing", model={"preset": "nezha-4l-312", "values": TINY})
+    both = {"folder": str(tmp_path), "tokenizer": str(folder / "vocabulary")}
+    fails(RecipeError, "'tokenizer' has no part beside 'folder'", model=both)
     fails(DataError, "no column 'body'", data={**data, "text": "body"})

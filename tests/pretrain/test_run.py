@@ -20,7 +20,11 @@ import fenghuo.objectives
 from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.corpus.loader import collate
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.errors import ModelError, RecipeError
+from fenghuo.models.folder import build, save_model
+from fenghuo.models.recipe import ModelRecipe
 from fenghuo.models.start import start_model
+from fenghuo.net.config import HeadsConfig
 from fenghuo.objectives import OBJECTIVES
 from fenghuo.objectives.objective import build_objective
 from fenghuo.pretrain.recipe import PretrainRecipe
@@ -58,9 +62,7 @@ def test_every_objective_keeps_the_rooms_contract(corpus: Path) -> None:
         ]
         for key, value in twice[0].items():
             np.testing.assert_array_equal(value, twice[1][key])
-        model = start_model(
-            recipe_of(corpus).model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=0
-        )
+        model = start_model(recipe_of(corpus).model, objective.heads(), tokenizer=tokenizer, seed=0)
         terms = objective.terms(model, to_tensors(twice[0], torch.device("cpu")))
         counts = objective.counts(twice[0])
         choices = tokenizer.vocabulary.size
@@ -93,6 +95,29 @@ def test_labels_are_the_pieces_that_stood_there(corpus: Path) -> None:
         untouched = np.ones(len(framed), dtype=bool)
         untouched[made["asked_at"]] = False
         np.testing.assert_array_equal(made["pieces"][untouched], framed[untouched])
+
+
+def test_a_model_of_another_vocabulary_of_the_same_size_is_refused(corpus: Path, tmp_path: Path) -> None:
+    tokenizer = corpus_tokenizer(corpus)
+    size = tokenizer.vocabulary.size
+    model = build(None, family="nezha", values=TINY, vocab=size, heads=HeadsConfig(), seed=0)
+    save_model(model, tmp_path / "model")
+    recipe = recipe_of(corpus).model_copy(update={"model": ModelRecipe(folder=tmp_path / "model")})
+    tokenizer.save(tmp_path / "model")
+    assert "parameters" in plan(recipe)
+    *others, last, but_one = tokenizer.pieces()
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    (tmp_path / "model" / "vocab.txt").write_text(
+        "\n".join([*others, but_one, last]) + "\n", encoding="utf-8"
+    )
+    with pytest.raises(ModelError, match=f"cut with {tokenizer.fingerprint}"):
+        plan(recipe)
+
+
+def test_a_tokenizer_beside_the_corpus_is_refused(corpus: Path) -> None:
+    model = {"preset": "nezha-4l-312", "tokenizer": "v"}
+    with pytest.raises(RecipeError, match=r"'model\.tokenizer' has no part in pretraining"):
+        build_recipe(PretrainRecipe, recipe_of(corpus).model_dump(mode="json") | {"model": model})
 
 
 @pytest.mark.slow

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from fenghuo.compress.distill_general import distill_general, general_source, general_tokenizer
 from fenghuo.compress.distill_task import distill_task, task_data
-from fenghuo.compress.imitation import loader_of
 from fenghuo.compress.recipe import DistillRecipe
-from fenghuo.corpus.loader import Source
+from fenghuo.corpus.loader import Loader, Source
 from fenghuo.models.start import start_model
 from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
@@ -29,15 +28,20 @@ def plan(recipe: DistillRecipe) -> str:
     """Steps, pieces, memory and disk the run will take (the last phase's, for the task stage)."""
     if recipe.stage == "general":
         source: Source = general_source(recipe)
-        student = start_model(
-            recipe.student, HeadsConfig(), vocab=general_tokenizer(recipe).vocabulary.size, seed=0
-        )
+        student = start_model(recipe.student, HeadsConfig(), tokenizer=general_tokenizer(recipe), seed=0)
+        judged = False
     else:
         tokenizer, task, splits = task_data(recipe)
         source = TaskSource(splits.train[1])
-        student = start_model(recipe.student, task.heads(), vocab=tokenizer.vocabulary.size, seed=0)
-    batches = loader_of(recipe, source, prepare).batches_per_epoch()
+        student = start_model(recipe.student, task.heads(), tokenizer=tokenizer, seed=0)
+        judged = splits.dev is not None
+    batches = Loader.of(source, prepare, recipe.batch, seed=0).batches_per_epoch()
     lengths = source.lengths
     return training_plan(
-        student, examples=len(lengths), pieces=int(lengths.sum()), batches=batches, train=recipe.train
+        student,
+        examples=len(lengths),
+        pieces=int(lengths.sum()),
+        batches=batches,
+        train=recipe.train,
+        judged=judged,
     )

@@ -8,31 +8,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fenghuo.compress.imitation import inside, loader_of, same_pieces, session_of
+from fenghuo.compress.imitation import inside, session_of
 from fenghuo.compress.recipe import DistillRecipe
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.errors import RecipeError
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import load_model, save_model
-from fenghuo.models.start import model_folder, start_model, weights_file
+from fenghuo.models.start import model_folder, same_pieces, start_model, weights_file
 from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
-from fenghuo.text.tokenizer import Tokenizer, Vocabulary
+from fenghuo.text.tokenizer import Tokenizer, Vocabulary, enclose
 
 
 def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
+    """Train the student on a corpus into `run`.
+
+    Raises:
+        RecipeError: the recipe names no corpus.
+        ModelError: corpus, teacher and student do not share one tokenizer.
+    """
     tokenizer = general_tokenizer(recipe)
     teacher = load_model(model_folder(recipe.teacher))
     source = general_source(recipe)
-    student = start_model(
-        recipe.student, HeadsConfig(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
-    )
+    student = start_model(recipe.student, HeadsConfig(), tokenizer=tokenizer, seed=recipe.train.seed)
     assert recipe.corpus is not None
+    starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []
     run.environment(
         seed=recipe.train.seed,
-        inputs=[("teacher", weights_file(recipe.teacher)), ("corpus", corpus_file(recipe.corpus))],
+        inputs=[("teacher", weights_file(recipe.teacher)), *starts, ("corpus", corpus_file(recipe.corpus))],
     )
-    loader = loader_of(recipe, source, Frame(tokenizer.vocabulary))
+    loader = Loader.of(source, Frame(tokenizer.vocabulary), recipe.batch, seed=recipe.train.seed)
     pair, learner = inside(recipe, teacher, student)
     session = session_of(recipe, run, pair, learner, loader, label="distill (general)")
     for _ in session:
@@ -51,21 +57,28 @@ def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
         "train_s": round(session.spent_s, 1),
     }
     run.log(f"{run.model}: a student of {result['parameters']:,} parameters, loss {result['value']:.4f}")
-    write_card(run.model, title="General student", recipe=recipe.model_dump(mode="json"), result=result)
+    write_card(run.model, title="General student", recipe=recipe, result=result)
     run.finish(result)
 
 
 def general_tokenizer(recipe: DistillRecipe) -> Tokenizer:
+    """The corpus's, which must be the teacher's too: states are compared piece by piece.
+
+    Raises:
+        RecipeError: the recipe names no corpus.
+        ModelError: they are not the same.
+    """
     if recipe.corpus is None:
         raise RecipeError(
             "corpus is missing: general distillation reads raw text (a run of `fenghuo corpus`)"
         )
     tokenizer = corpus_tokenizer(recipe.corpus)
-    same_pieces(tokenizer, Tokenizer.load(model_folder(recipe.teacher)), "the corpus")
+    same_pieces(tokenizer, model_folder(recipe.teacher))
     return tokenizer
 
 
 def general_source(recipe: DistillRecipe) -> ShardSource:
+    """The corpus's slices, with room for the special pieces."""
     assert recipe.corpus is not None
     return ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
 
@@ -77,5 +90,4 @@ class Frame:
     vocabulary: Vocabulary
 
     def __call__(self, example: Example, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        pieces = example.pieces.astype(np.int64)
-        return {"pieces": np.concatenate([[self.vocabulary.cls], pieces, [self.vocabulary.sep]])}
+        return {"pieces": enclose(self.vocabulary, example.pieces)}

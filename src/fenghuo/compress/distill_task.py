@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fenghuo.compress.imitation import inside, loader_of, same_pieces, session_of
+from fenghuo.compress.imitation import inside, session_of
 from fenghuo.compress.match import soft_cross_entropy
 from fenghuo.compress.recipe import DistillRecipe
+from fenghuo.corpus.loader import Loader
 from fenghuo.errors import ModelError, RecipeError
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import load_model, save_model
@@ -37,11 +38,15 @@ from fenghuo.training.session import Session
 
 
 def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
+    """Train the student on rows into `run`: inside first, where the recipe says so, then answers.
+
+    Raises:
+        RecipeError: the recipe names no training rows.
+        ModelError: the teacher answers no task, or the student has another tokenizer.
+    """
     tokenizer, task, splits = task_data(recipe)
     teacher = load_model(model_folder(recipe.teacher))
-    student = start_model(
-        recipe.student, task.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
-    )
+    student = start_model(recipe.student, task.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
     assert recipe.data is not None
     files = (recipe.data.train, recipe.augmented, recipe.data.dev, recipe.data.test)
     starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []
@@ -70,7 +75,7 @@ def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
             lambda rows, examples: evaluate_model(student, task, rows, examples, tokenizer), task.metric
         ),
     }
-    write_card(run.model, title=f"Student: {task.kind}", recipe=recipe.model_dump(mode="json"), result=result)
+    write_card(run.model, title=f"Student: {task.kind}", recipe=recipe, result=result)
     run.finish(result)
 
 
@@ -84,8 +89,6 @@ def task_data(recipe: DistillRecipe) -> tuple[Tokenizer, Task, Splits]:
     if recipe.data is None or recipe.data.train is None:
         raise RecipeError("data.train is missing: task distillation reads rows")
     tokenizer = Tokenizer.load(model_folder(recipe.teacher))
-    if recipe.student.folder is not None:
-        same_pieces(tokenizer, Tokenizer.load(model_folder(recipe.student.folder)), "the student")
     task = task_from_block(block)
     rows = read_rows(recipe.data.train, recipe.data, kind=task.kind, labelled=False)
     if recipe.augmented is not None:
@@ -105,7 +108,7 @@ def _imitate_inside(
     if recipe.intermediate is None:
         return 0, 0.0
     pair, learner = inside(recipe, teacher, student)
-    loader = loader_of(recipe, TaskSource(splits.train[1]), prepare)
+    loader = Loader.of(TaskSource(splits.train[1]), prepare, recipe.batch, seed=recipe.train.seed)
     session = session_of(recipe, run, pair, learner, loader, label="distill (inside)", intermediate=True)
     for _ in session:
         pass  # no dev set to stop by: this stage teaches no answers
@@ -126,7 +129,7 @@ def _imitate_answers(
     examples = splits.train[1]
     run.log(f"asking the teacher about {len(examples):,} examples")
     source = SoftSource(examples, asked_logits(teacher, task, examples))
-    loader = loader_of(recipe, source, prepare_soft)
+    loader = Loader.of(source, prepare_soft, recipe.batch, seed=recipe.train.seed)
     learner = ImitateAnswers(student, task, recipe.match.temperature)
     session = session_of(recipe, run, student, learner, loader, label="distill (answers)", first=first)
     every = recipe.train.evaluate_every or loader.batches_per_epoch()

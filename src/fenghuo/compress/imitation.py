@@ -1,19 +1,15 @@
-"""What both distillation stages are made of: student and projections as one module, a loader, a session."""
+"""What both distillation stages are made of: student and projections as one module, and a session."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import nn
 
 from fenghuo.compress.match import ImitateInside, paired_states
 from fenghuo.compress.recipe import DistillRecipe
-from fenghuo.corpus.loader import Cursor, Loader, Source
-from fenghuo.errors import ModelError
+from fenghuo.corpus.loader import Cursor, Loader
 from fenghuo.net.model import Model
 from fenghuo.net.projection import Projections
 from fenghuo.rundir import RunDir
-from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.training.loop import Learner
 from fenghuo.training.session import Session, iterate_from
 
@@ -24,18 +20,6 @@ def inside(recipe: DistillRecipe, teacher: Model, student: Model) -> tuple[nn.Mo
     projections = Projections(len(states), student.config.width, teacher.config.width, seed=recipe.train.seed)
     pair = nn.ModuleDict({"student": student, "projections": projections})
     return pair, ImitateInside(teacher, student, projections, recipe.match)
-
-
-def loader_of(recipe: DistillRecipe, source: Source, data_side: Any) -> Loader:
-    return Loader(
-        source,
-        data_side,
-        seed=recipe.train.seed,
-        pieces=recipe.batch.pieces,
-        rows=recipe.batch.rows,
-        micro_pieces=recipe.batch.micro_pieces,
-        window=recipe.batch.window,
-    )
 
 
 def session_of(
@@ -49,6 +33,12 @@ def session_of(
     first: int = 0,
     intermediate: bool = False,
 ) -> Session:
+    """The session of one phase, as the recipe has it.
+
+    Args:
+        first: steps of the phase before.
+        intermediate: stage 1 of task distillation, whose length and rates are values of `intermediate`.
+    """
     train, optimizer, schedule, folder = recipe.train, recipe.optimizer, recipe.schedule, ""
     if intermediate:
         assert recipe.intermediate is not None
@@ -70,11 +60,3 @@ def session_of(
         folder=folder,
         first=first,
     )
-
-
-def same_pieces(one: Tokenizer, other: Tokenizer, of: str) -> None:
-    if one.fingerprint != other.fingerprint:
-        raise ModelError(
-            f"{of} and the teacher have different tokenizers ({one.fingerprint[:12]} and {other.fingerprint[:12]}); "
-            "states are compared piece by piece, so both must cut text alike"
-        )

@@ -60,14 +60,15 @@ def run(recipe: QuantizeRecipe, run: RunDir) -> None:
             "reduce_range": reduced,
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "bytes": {
-                name: (new / name).stat().st_size for name in ("model.safetensors", FILE, QUANTIZED_FILE)
+                name: (new / name).stat().st_size
+                for name in (weights_file(folder).name, FILE, QUANTIZED_FILE)
             },
             "operators": operators(int8),
         }
         if task is not None and splits is not None:
             result |= _judge(model, task, splits, tokenizer, new / QUANTIZED_FILE)
             _gate(recipe, run, result)
-        write_card(new, title="Quantized to int8", recipe=recipe.model_dump(mode="json"), result=result)
+        write_card(new, title="Quantized to int8", recipe=recipe, result=result)
     sizes = result["bytes"]
     run.log(f"{sizes[FILE] / 1e6:.1f} MB → {sizes[QUANTIZED_FILE] / 1e6:.1f} MB")
     run.finish(result)

@@ -126,11 +126,15 @@ class DistillRecipe(Recipe):
 
     @model_validator(mode="after")
     def _keys_of_the_stage(self) -> Self:
-        """Keys of the other stage would be ignored in silence."""
+        """Keys without a part in the stage would be ignored in silence."""
         other = ("data", "augmented", "intermediate") if self.stage == "general" else ("corpus",)
         given = [name for name in other if getattr(self, name) is not None]
         if given:
             raise ValueError(f"'{given[0]}' has no part in the {self.stage} stage")
+        if self.student.tokenizer is not None:
+            raise ValueError(
+                "'student.tokenizer' has no part in distillation: the student takes the teacher's"
+            )
         judged = [name for name in ("evaluate_every", "patience") if getattr(self.train, name) is not None]
         if self.stage == "general" and judged:
             raise ValueError(f"'train.{judged[0]}' has no part in the general stage: no dev set judges it")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fenghuo.corpus.batch import BatchRecipe
+
     Batch = dict[str, NDArray[Any]]
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
@@ -122,6 +124,11 @@ class Loader:
             self._plan: _Shuffled | _InOrder = _Shuffled(source, seed, pieces, rows, window)
         else:
             self._plan = _InOrder(source, pieces, rows)
+
+    @classmethod
+    def of(cls, source: Source, prepare: Prepare, batch: BatchRecipe, *, seed: int) -> Loader:
+        """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
+        return cls(source, prepare, seed=seed, **batch.model_dump())
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from fenghuo.corpus.format import Shard, bits_of, open_shard, read_manifest, verify
 from fenghuo.corpus.slices import open_slices
-from fenghuo.errors import DamagedError, ModelError
+from fenghuo.errors import DamagedError
 from fenghuo.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,26 +44,17 @@ class ShardSource:
         corpus_run: run folder of `fenghuo corpus`.
         max_pieces: of a slice, special pieces not counted.
         split: `heldout` gives the documents kept out of training.
-        tokenizer: that of the model to be trained, to be compared with the corpus's.
 
     Raises:
         DataError: the folder holds no finished corpus.
         DamagedError: a shard is not what was written.
-        ModelError: the corpus was made with another tokenizer.
     """
 
-    def __init__(
-        self, corpus_run: Path, *, max_pieces: int, split: Split = "train", tokenizer: Tokenizer | None = None
-    ) -> None:
+    def __init__(self, corpus_run: Path, *, max_pieces: int, split: Split = "train") -> None:
         if max_pieces < 1:
             raise ValueError(f"max_pieces {max_pieces} leaves no room for text")
         folder = corpus_run / "shards"
-        self.fingerprints, lines = read_manifest(folder)
-        if tokenizer is not None and tokenizer.fingerprint != self.fingerprints["tokenizer"]:
-            raise ModelError(
-                f"{corpus_run}: made with tokenizer {self.fingerprints['tokenizer']}, but the model's tokenizer is "
-                f"{tokenizer.fingerprint}: their pieces have different numbers; build the corpus anew with the model's"
-            )
+        _, lines = read_manifest(folder)
         verify(folder, lines)
 
         @lru_cache(maxsize=_OPEN_SHARDS)

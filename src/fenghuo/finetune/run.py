@@ -64,6 +64,7 @@ def plan(recipe: FinetuneRecipe) -> str:
         pieces=int(lengths.sum()),
         batches=loader.batches_per_epoch(),
         train=recipe.train,
+        judged=splits.dev is not None,
     )
 
 
@@ -83,7 +84,7 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
     model = start_model(
         recipe.model,
         task.heads(),
-        vocab=tokenizer.vocabulary.size,
+        tokenizer=tokenizer,
         seed=recipe.train.seed,
         keep_head=_remembered(recipe, task_recipe) == list(task.labels),
     )
@@ -112,15 +113,7 @@ def _task(recipe: FinetuneRecipe, task_recipe: TaskRecipe, rows: Sequence[Row], 
 
 
 def _loader(recipe: FinetuneRecipe, splits: Splits) -> Loader:
-    return Loader(
-        TaskSource(splits.train[1]),
-        prepare,
-        seed=recipe.train.seed,
-        pieces=recipe.batch.pieces,
-        rows=recipe.batch.rows,
-        micro_pieces=recipe.batch.micro_pieces,
-        window=recipe.batch.window,
-    )
+    return Loader.of(TaskSource(splits.train[1]), prepare, recipe.batch, seed=recipe.train.seed)
 
 
 def _finish(
@@ -148,7 +141,5 @@ def _finish(
             lambda rows, examples: evaluate_model(model, task, rows, examples, tokenizer), task.metric
         ),
     }
-    write_card(
-        run.model, title=f"Fine-tuned: {task.kind}", recipe=recipe.model_dump(mode="json"), result=result
-    )
+    write_card(run.model, title=f"Fine-tuned: {task.kind}", recipe=recipe, result=result)
     run.finish(result)

@@ -10,13 +10,15 @@ from typing import Any
 import yaml
 
 from fenghuo import __version__
+from fenghuo.config import Recipe
 from fenghuo.rundir import write_atomic
 
 
-def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+def write_card(folder: Path, *, title: str, recipe: Recipe, result: Mapping[str, Any]) -> None:
     """Write `folder/README.md` beside its config.json.
 
-    Front matter as the Hugging Face Hub reads it, figures, how to use the model, the recipe.
+    Front matter as the Hugging Face Hub reads it, figures, how to use the model, the recipe. A card is published:
+    paths keep their last two parts, which name a file or a run but not who made it, and where.
     """
     front = {
         "library_name": "fenghuo",
@@ -60,7 +62,7 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         "## Recipe",
         "",
         "```yaml",
-        yaml.safe_dump(dict(recipe), allow_unicode=True, sort_keys=False).strip(),
+        yaml.safe_dump(_published(recipe.model_dump()), allow_unicode=True, sort_keys=False).strip(),
         "```",
         "",
         "## Limits",
@@ -69,3 +71,14 @@ def write_card(folder: Path, *, title: str, recipe: Mapping[str, Any], result: M
         "",
     ]
     write_atomic(folder / "README.md", "\n".join(lines))
+
+
+def _published(value: Any) -> Any:
+    """The values of a recipe as YAML has them, with short paths."""
+    if isinstance(value, Path):
+        return "/".join(value.parts[-2:])
+    if isinstance(value, Mapping):
+        return {key: _published(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_published(one) for one in value]
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ class ModelRecipe(Recipe):
     values: dict[str, int | float | str] = Field(default_factory=dict)
     """Values of the network that differ from the preset's (layers, width, heads, dropout, …)."""
     tokenizer: Path | None = None
-    """Tokenizer folder, for a preset outside pretraining; a folder brings its own."""
+    """Tokenizer folder, for fine-tuning a preset; elsewhere folder, corpus or teacher bring one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,3 +30,10 @@ class ModelRecipe(Recipe):
         if isinstance(given, str | Path):
             return {"folder": given} if Path(given).exists() or "/" in str(given) else {"preset": str(given)}
         return given
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        """The other would be ignored in silence."""
+        if self.folder is not None and self.tokenizer is not None:
+            raise ValueError("'tokenizer' has no part beside 'folder', which brings its own")
+        return self

@@ -13,9 +13,10 @@ from fenghuo.models.build import build
 from fenghuo.models.configs import CONFIG, family_of, read_config, read_encoder_config
 from fenghuo.models.folder import load_into
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.models.weights import SAFETENSORS
+from fenghuo.models.weights import weights_path
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import Model
+from fenghuo.text.tokenizer import Tokenizer
 
 
 def model_folder(path: Path) -> Path:
@@ -32,9 +33,12 @@ def model_folder(path: Path) -> Path:
 
 
 def weights_file(path: Path) -> Path:
-    """What stands for a model in a run's lineage: its weights, whose bytes do not change when it is exported."""
-    folder = model_folder(path)
-    return folder / SAFETENSORS if (folder / SAFETENSORS).is_file() else folder
+    """What stands for a model in a run's lineage: its weights, whose bytes do not change when it is exported.
+
+    Raises:
+        ModelError: no model, or no weights in it.
+    """
+    return weights_path(model_folder(path))
 
 
 def task_block_of(path: Path) -> dict[str, Any] | None:
@@ -43,20 +47,35 @@ def task_block_of(path: Path) -> dict[str, Any] | None:
     return dict(block) if block else None
 
 
+def same_pieces(tokenizer: Tokenizer, folder: Path) -> None:
+    """Check that a model folder cuts text as `tokenizer` does; as many pieces need not be the same pieces.
+
+    Raises:
+        ModelError: it does not, or has no tokenizer to tell by.
+    """
+    other = Tokenizer.load(folder)
+    if other.fingerprint != tokenizer.fingerprint:
+        raise ModelError(
+            f"{folder}: its tokenizer is {other.fingerprint}, where the text was cut with {tokenizer.fingerprint}: "
+            "their pieces have different numbers; both must be one tokenizer"
+        )
+
+
 def start_model(
-    recipe: ModelRecipe, heads: HeadsConfig, *, vocab: int, seed: int, keep_head: bool = False
+    recipe: ModelRecipe, heads: HeadsConfig, *, tokenizer: Tokenizer, seed: int, keep_head: bool = False
 ) -> Model:
     """Build what the recipe names.
 
     Args:
-        vocab: pieces of the tokenizer in use.
+        tokenizer: what the text is cut with.
         seed: draws every weight that the folder does not give.
         keep_head: take the folder's task head too, where its shape fits; else the head is drawn afresh, since
             outputs in another order would be learned answers to other questions.
 
     Raises:
-        ModelError: an unknown preset, a folder that does not fit, a vocabulary of another size.
+        ModelError: an unknown preset, a folder that does not fit or has another tokenizer.
     """
+    vocab = tokenizer.vocabulary.size
     if recipe.folder is None:
         return build(recipe.preset, values=recipe.values, vocab=vocab, heads=heads, seed=seed)
     folder = model_folder(recipe.folder)
@@ -65,6 +84,7 @@ def start_model(
     config, _ = read_encoder_config(values, family, folder)
     if config.vocab != vocab:
         raise ModelError(f"{folder}: a vocabulary of {config.vocab} pieces, where the tokenizer has {vocab}")
+    same_pieces(tokenizer, folder)
     kept = {name: value for name, value in asdict(config).items() if name != "vocab"}
     model = build(
         None, family=family.name, values={**kept, **recipe.values}, vocab=vocab, heads=heads, seed=seed

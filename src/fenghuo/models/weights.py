@@ -35,24 +35,34 @@ class Weights:
     """No rule of the family names it: heads that are not supported, most often."""
 
 
+def weights_path(folder: Path) -> Path:
+    """The file that holds the folder's weights.
+
+    Raises:
+        ModelError: there is none, or more than one.
+    """
+    for name in (SAFETENSORS, PICKLE):
+        if (folder / name).is_file():
+            return folder / name
+    for index in (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json"):
+        if (folder / index).is_file():
+            raise ModelError(f"{folder / index}: weights in several files are not supported")
+    raise ModelError(f"{folder}: holds neither {SAFETENSORS} nor {PICKLE}")
+
+
 def read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """The folder's weight file and its tensors, under the names in the file.
 
     Raises:
         ModelError: no such file, a damaged one, or a pickle that would run code.
     """
-    safe, pickle = folder / SAFETENSORS, folder / PICKLE
-    if safe.is_file():
-        try:
-            return safe, read_safetensors(safe)
-        except (SafetensorError, OSError, ValueError) as problem:
-            raise ModelError(f"{safe}: damaged, or not a safetensors file ({problem})") from problem
-    if pickle.is_file():
-        return pickle, _read_pickle(pickle)
-    for index in (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json"):
-        if (folder / index).is_file():
-            raise ModelError(f"{folder / index}: weights in several files are not supported")
-    raise ModelError(f"{folder}: holds neither {SAFETENSORS} nor {PICKLE}")
+    path = weights_path(folder)
+    if path.name == PICKLE:
+        return path, _read_pickle(path)
+    try:
+        return path, read_safetensors(path)
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise ModelError(f"{path}: damaged, or not a safetensors file ({problem})") from problem
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
@@ -45,3 +45,10 @@ class PretrainRecipe(Recipe):
     """Learning rate over the steps."""
     train: TrainRecipe
     """Steps or epochs, seed, saving."""
+
+    @model_validator(mode="after")
+    def _the_corpus_tokenizer(self) -> Self:
+        """Another one would be ignored in silence."""
+        if self.model.tokenizer is not None:
+            raise ValueError("'model.tokenizer' has no part in pretraining: the corpus brings its own")
+        return self

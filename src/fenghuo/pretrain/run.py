@@ -21,6 +21,7 @@ from fenghuo.objectives.objective import Objective, build_objective
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
 from fenghuo.training.loop import Terms, to_tensors
+from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, iterate_from, make_deterministic
 
 HELDOUT_PIECES = 50_000
@@ -49,22 +50,12 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
     heldout = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2, split="heldout")
     objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
-    model = start_model(
-        recipe.model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=recipe.train.seed
-    )
+    model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
-    loader = Loader(
-        source,
-        objective.prepare,
-        seed=recipe.train.seed,
-        pieces=recipe.batch.pieces,
-        rows=recipe.batch.rows,
-        micro_pieces=recipe.batch.micro_pieces,
-        window=recipe.batch.window,
-    )
+    loader = Loader.of(source, objective.prepare, recipe.batch, seed=recipe.train.seed)
     total = recipe.train.total_steps(loader.batches_per_epoch())
     session = Session(
         run,
@@ -99,7 +90,7 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
         "examples": len(source),
         "train_s": round(session.spent_s, 1),
     }
-    write_card(run.model, title="Pretrained encoder", recipe=recipe.model_dump(mode="json"), result=result)
+    write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
     run.finish(result)
 
 
@@ -136,21 +127,13 @@ def plan(recipe: PretrainRecipe) -> str:
     tokenizer = corpus_tokenizer(recipe.corpus)
     source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
     objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
-    model = start_model(recipe.model, objective.heads(), vocab=tokenizer.vocabulary.size, seed=0)
-    loader = Loader(
-        source,
-        objective.prepare,
-        seed=0,
-        pieces=recipe.batch.pieces,
-        rows=recipe.batch.rows,
-        window=recipe.batch.window,
-    )
-    from fenghuo.training.plan import training_plan
-
+    model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=0)
+    loader = Loader.of(source, objective.prepare, recipe.batch, seed=0)
     return training_plan(
         model,
         examples=len(source),
         pieces=int(source.lengths.sum()),
         batches=loader.batches_per_epoch(),
         train=recipe.train,
+        judged=False,
     )

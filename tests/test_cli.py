@@ -627,7 +627,13 @@ def test_evaluate_prints_a_table_or_json(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = {"task": "classify", "examples": 3, "metrics": {"accuracy": 0.5}}
-    stand_in(monkeypatch, {"fenghuo.report.evaluate:evaluate": lambda model, data, task: result})
+    calls: list[tuple[Any, ...]] = []
+
+    def evaluate(*given: Any) -> dict[str, Any]:
+        calls.append(given)
+        return result
+
+    stand_in(monkeypatch, {"fenghuo.report.evaluate:evaluate": evaluate})
     assert run(capfd, "evaluate", "m", "--data", "d").out.split() == [
         "classify,",
         "3",
@@ -636,6 +642,10 @@ def test_evaluate_prints_a_table_or_json(
         "0.5000",
     ]
     assert json.loads(run(capfd, "evaluate", "m", "--data", "d", "--json").out) == result
+    words = "--data.text review --data.columns review --data.columns mark --data.format csv".split()
+    assert run(capfd, "evaluate", "m", "--data", "d", *words).code == 0
+    layout = {"text": "review", "columns": ["review", "mark"], "format": "csv"}
+    assert calls == [(Path("m"), Path("d"), None, {})] * 2 + [(Path("m"), Path("d"), None, layout)]
 
 
 def test_the_ledger_is_printed_before_its_gate_fails(

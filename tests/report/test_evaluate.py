@@ -18,11 +18,11 @@ class Predictor:
         return [{"label": self.task.labels[0], "entities": []} for _ in rows]
 
 
-def asked(monkeypatch, tmp_path, kind, labels, text, task=None):
+def asked(monkeypatch, tmp_path, kind, labels, text, task=None, layout=None):
     monkeypatch.setattr(room, "load_predictor", lambda _: Predictor(kind, labels))
     data = tmp_path / ("rows.txt" if kind == "tag" else "rows.tsv")
     data.write_text(text, encoding="utf-8")
-    return room.evaluate(tmp_path, data, task)
+    return room.evaluate(tmp_path, data, task, layout)
 
 
 def test_an_unknown_task_is_the_users_mistake_and_names_the_known_ones(monkeypatch, tmp_path):
@@ -37,3 +37,15 @@ def test_labels_the_model_does_not_know_are_refused_for_classes_and_for_tags(mon
     with pytest.raises(DataError, match=r"'XX' is none of the model's \(PER\)"):
         asked(monkeypatch, tmp_path, "tag", tags, "江 B-XX\n泽 I-XX\n")
     assert asked(monkeypatch, tmp_path, "tag", tags, "江 B-PER\n泽 I-PER\n")["examples"] == 1
+
+
+def test_a_file_is_read_by_the_columns_that_are_given(monkeypatch, tmp_path):
+    monkeypatch.setattr(room, "class_scores", lambda gold, given: gold)  # scikit-learn takes its time to load
+    rows = "review,mark\nx,a\ny,?\n"
+    with pytest.raises(DataError, match=r"no column 'text'.*data\.text"):
+        asked(monkeypatch, tmp_path, "classify", ("a", "b"), rows, layout={"format": "csv"})
+    layout = {"format": "csv", "text": "review", "label": "mark", "skip_label": "?"}
+    found = asked(monkeypatch, tmp_path, "classify", ("a", "b"), rows, layout=layout)
+    assert (found["examples"], found["metrics"]) == (1, ["a"])
+    given = {"columns": ["text_a", "label"]}  # beside the data set's own layout
+    assert asked(monkeypatch, tmp_path, "classify", ("a",), "x\ta\n", "chnsenticorp", given)["examples"] == 1

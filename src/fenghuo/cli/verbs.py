@@ -92,15 +92,38 @@ def export(model: Path, *, format: Literal["onnx"] = "onnx", out: Path | None = 
     load("fenghuo.compress.export:export")(model, format, out)
 
 
-def evaluate(model: Path, *, data: Path, task: str | None = None, json: bool = False) -> None:
+def evaluate(
+    model: Path,
+    *,
+    data: Path,
+    task: str | None = None,
+    format: Annotated[
+        Literal["auto", "tsv", "csv", "jsonl", "conll"] | None, Parameter(name="--data.format")
+    ] = None,
+    text: Annotated[str | None, Parameter(name="--data.text")] = None,
+    text_pair: Annotated[str | None, Parameter(name="--data.text_pair")] = None,
+    label: Annotated[str | None, Parameter(name="--data.label")] = None,
+    columns: Annotated[list[str] | None, Parameter(name="--data.columns")] = None,
+    skip_label: Annotated[str | None, Parameter(name="--data.skip_label")] = None,
+    json: bool = False,
+) -> None:
     """
     Args:
         model: Model folder or run folder.
         data: Labelled rows.
         task: A kind (classify, pair, tag) or a data set's name; absent: what the model folder remembers.
+        format: How the file is laid out, as in a recipe; absent: by the file's name.
+        text: Column (or JSON key) of the text; absent: text.
+        text_pair: Column of the second text of a pair; absent: text_pair.
+        label: Column of the label; absent: label.
+        columns: Names of the columns, for a file without a header.
+        skip_label: Rows with this label are left out.
         json: Print one JSON object.
     """
-    result = load("fenghuo.report.evaluate:evaluate")(model, data, task)
+    given: dict[str, Any] = {"format": format, "text": text, "text_pair": text_pair, "label": label}
+    given |= {"columns": columns, "skip_label": skip_label}
+    layout = {key: value for key, value in given.items() if value is not None}
+    result = load("fenghuo.report.evaluate:evaluate")(model, data, task, layout)
     if json:
         print(json_text.dumps(result, ensure_ascii=False))
         return
@@ -246,7 +269,10 @@ PLAIN: dict[str, Plain] = {
     "evaluate": Plain(
         function=evaluate,
         help="A model's figures on labelled rows.",
-        examples=("fenghuo evaluate runs/student/model --data test.tsv --json",),
+        examples=(
+            "fenghuo evaluate runs/student/model --data test.tsv --json",
+            "fenghuo evaluate runs/student --data test.csv --data.text review",
+        ),
     ),
     "predict": Plain(
         function=predict,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
 from fenghuo.tasks.scores import class_scores, entity_scores
 
 
-def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]:
+def evaluate(
+    model: Path, data: Path, task: str | None = None, layout: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Score a folder's fastest model (int8, then ONNX, then torch) on a file.
 
     Args:
@@ -22,6 +24,8 @@ def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]
         data: labelled rows.
         task: a kind or a data set's name, where the file's layout is not the usual one; by default the folder's
             own kind.
+        layout: how the file is read, by the keys of a recipe's `data` (`text`, `label`, `columns`, …); wins over the
+            data set's.
 
     Returns:
         `{"task", "examples", "metrics": {name: value}}`, values 0 … 1.
@@ -32,10 +36,10 @@ def evaluate(model: Path, data: Path, task: str | None = None) -> dict[str, Any]
     """
     predictor = load_predictor(model)
     kind = predictor.task.kind
-    layout = with_dataset({"task": task or kind, "data": {}})
-    if (asked := build_recipe(TaskRecipe, layout["task"], "--task").kind) != kind:
+    values = with_dataset({"task": task or kind, "data": layout or {}})
+    if (asked := build_recipe(TaskRecipe, values["task"], "--task").kind) != kind:
         raise ModelError(f"{model}: this model answers '{kind}', not '{asked}'")
-    rows = read_rows(data, build_recipe(DataRecipe, layout["data"], "--task"), kind=kind)
+    rows = read_rows(data, build_recipe(DataRecipe, values["data"], "--data"), kind=kind)
     answers = predictor(_questions(rows))
     if kind == "tag":
         gold = [row.entities or () for row in rows]

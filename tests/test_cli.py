@@ -642,7 +642,8 @@ def test_evaluate_prints_a_table_or_json(
         "0.5000",
     ]
     assert json.loads(run(capfd, "evaluate", "m", "--data", "d", "--json").out) == result
-    words = "--data.text review --data.columns review --data.columns mark --data.format csv".split()
+    columns = ["--data.columns", "review", "--data.columns", "mark"]
+    words = ["--data.text", "review", "--data.format", "csv", *columns]
     assert run(capfd, "evaluate", "m", "--data", "d", *words).code == 0
     layout = {"text": "review", "columns": ["review", "mark"], "format": "csv"}
     assert calls == [(Path("m"), Path("d"), None, {})] * 2 + [(Path("m"), Path("d"), None, layout)]

@@ -13,7 +13,7 @@ import pytest
 from fenghuo.cli.verbs import demo
 from fenghuo.demo.scale import SCALES, Shape
 from fenghuo.demo.stages import Stages
-from fenghuo.errors import RunError
+from fenghuo.errors import RunError, StoppedError
 from fenghuo.report.ledger import ledger
 from fenghuo.serve.predictor import load_predictor
 
@@ -58,7 +58,7 @@ def test_the_whole_way_interrupted_once(
     out = tmp_path / "way"
     with monkeypatch.context() as patch:
         patch.setattr(Stages, "line", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StoppedError, match="the same command goes on"):
             demo(out=out, scale="small")
     demo(out=out, scale="small")
     told = capsys.readouterr()

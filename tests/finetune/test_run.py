@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, times in (("train", 20), ("dev", 4), ("test", 5)):
         (folder / f"{name}.tsv").write_text("label\ttext\n" + rows * times, encoding="utf-8")
         (folder / f"{name}.txt").write_text("\n".join(SENTENCES * times) + "\n", encoding="utf-8")
-        pairs = "".join(f"{a}\t{b}\t{int(x == y)}\n" for x, a in TEXTS for y, b in TEXTS)
+        # Both must be good: it takes both texts, and no luck as "both alike" (an exclusive or) would.
+        pairs = "".join(f"{a}\t{b}\t{int(x == y == '好')}\n" for x, a in TEXTS for y, b in TEXTS)
         (folder / f"{name}.pairs.tsv").write_text(
             "text\ttext_pair\tlabel\n" + pairs * times, encoding="utf-8"
         )

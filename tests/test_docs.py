@@ -31,6 +31,16 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), f"{name(page)} links to {target}"
 
 
+def test_pages_that_the_code_names_are_there() -> None:
+    for source in (
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+    ):
+        for page in re.findall(r"docs/[\w/-]+\.md", source.read_text(encoding="utf-8")):
+            assert (ROOT / page).exists(), f"{name(source)} names {page}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_verbs_and_make_targets_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Measured in docs/decisions/0002-nezha-attention.md.
+# Measured in docs/decisions/0003-nezha-attention.md.
 _ROWS = 128  # query rows of a chunk
 _CHUNK = 1 << 17  # scores in a chunk: half a MiB, so that a few such squares stay in the second-level cache
 _KEPT = 1 << 22  # scores of a call up to which the weights are kept for the backward pass: 16 MiB

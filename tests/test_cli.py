@@ -207,6 +207,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 REAL = [verb for verb in STAGES if verb != "fake"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["", *REAL, *PLAIN, "vocab train"])
 def test_help_is_quick_and_light(verb: str) -> None:
     code = textwrap.dedent(
@@ -517,6 +518,7 @@ def test_a_signal_is_not_lost_where_python_drops_it_or_dies_of_it(mood: str, num
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["import", "end"])
 def test_a_signal_before_the_work_or_after_it_is_no_traceback(

@@ -143,6 +143,7 @@ def test_the_budget_holds_within_the_stated_bound(
         assert found["pieces"].size <= budget or len(found["lengths"]) == 1
 
 
+@pytest.mark.slow
 def test_batches_meet_the_budget_on_real_lengths() -> None:
     lengths = np.random.default_rng(0).geometric(1 / 60, 40_000).clip(1, 510).astype(np.int32)
     loader = Loader(Counted(lengths), prepare, seed=0, pieces=4_096)

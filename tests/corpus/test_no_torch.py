@@ -25,6 +25,7 @@ for room in (fenghuo.text, fenghuo.corpus):
 """
 
 
+@pytest.mark.slow
 def test_no_module_loads_torch() -> None:
     assert "torch" not in loaded(ROOMS)
 

@@ -60,6 +60,7 @@ def corpus(folder: Path, shards: list[list[tuple[list[list[int]], bool]]], size:
     return folder
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(corpora, st.integers(1, 40))
 def test_slices(

@@ -53,6 +53,7 @@ def test_chunks_with_dropout_are_the_formula(oracle, table_oracle, length, nezha
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nezha", [True, False], ids=["nezha", "plain"])
 @pytest.mark.usefixtures("small_chunks", "weights")
 def test_chunks_pass_gradcheck_with_a_fixed_mask(table_oracle, nezha):

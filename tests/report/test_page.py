@@ -109,6 +109,7 @@ def test_the_page_says_what_the_runs_say(runs):
     assert ">points lost</dt><dd>1.25<" in html
 
 
+@pytest.mark.slow
 def test_pictures_of_timed_runs(runs):
     line = runs.line()
     rows = [

@@ -198,6 +198,7 @@ def test_the_key_may_come_from_the_environment(folders, monkeypatch):
         assert httpx.get(f"{address}/info", headers={"x-api-key": "sesame"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_importing_the_service_loads_nothing_of_training():
     code = (
         "import sys, fenghuo.serve.server, fenghuo.serve.stream\n"

@@ -26,8 +26,8 @@ demo: $(READY) ## the whole way on real text: corpus, pretraining, teacher, stud
 test: lint ## lint, types, then every test
 	$(PYTEST)
 
-check: lint ## lint, types, and the tests that take seconds (under a minute)
-	$(PYTEST) -m "not slow" -n 2 --dist worksteal
+check: lint ## lint, types, and the tests that take seconds (about a minute)
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

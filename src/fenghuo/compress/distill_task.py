@@ -136,7 +136,6 @@ def _imitate_answers(
     for step in session:
         if splits.dev is not None and (step.number % every == 0 or step.number == session.total):
             figures = evaluate_model(student, task, *splits.dev, tokenizer)
-            run.log(f"step {step.number}: dev " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
             if not session.judge(figures[task.metric], figures, patience=recipe.train.patience):
                 break
     session.restore_best()

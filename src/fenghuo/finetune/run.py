@@ -45,9 +45,7 @@ def run(recipe: FinetuneRecipe, run: RunDir) -> None:
     for step in session:
         if splits.dev is not None and (step.number % every == 0 or step.number == total):
             figures = evaluate_model(model, task, *splits.dev, tokenizer)
-            run.log(f"step {step.number}: dev " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
             if not session.judge(figures[task.metric], figures, patience=recipe.train.patience):
-                run.log(f"no better score in {recipe.train.patience} evaluations: stopping early")
                 break
     session.restore_best()
     _finish(recipe, run, model, task, splits, tokenizer, session)

@@ -163,6 +163,8 @@ class Session:
             score: the figure to go by; higher is better.
             patience: evaluations without a better score after which it is over; None: never.
         """
+        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.run.log(f"step {self.done}: dev {told}")
         number = self.first + self.done
         self.run.metric(number, **{f"dev/{name}": value for name, value in figures.items()})
         if self.best.score is None or score > self.best.score:
@@ -173,6 +175,8 @@ class Session:
         else:
             self.best.worse += 1
         self.best.over = patience is not None and self.best.worse >= patience
+        if self.best.over:
+            self.run.log(f"no better score in {patience} evaluations: stopping early")
         return not self.best.over
 
     def restore_best(self) -> None:

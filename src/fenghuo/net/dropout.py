@@ -20,7 +20,7 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tupl
 
     On the CPU one draw from torch's generator seeds numpy's SFC64, and 16 of its bits decide a number: the
     stream follows from `torch.manual_seed` (and from a restored generator state) alone, not from the number of
-    threads, and costs a tenth of torch's own (docs/decisions/0004-dropout.md).
+    threads; with it dropout takes a half to a quarter of torch's time (docs/decisions/0004-dropout.md).
 
     Returns:
         (uint8 mask of that shape, scale = 1 / share kept).

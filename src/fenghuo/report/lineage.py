@@ -162,9 +162,8 @@ class Lineage:
         return self._sha256[place]
 
     def _digests(self) -> dict[str, Run]:
-        if (
-            self._by_digest is None
-        ):  # reads the weights of every run: only where a path leads nowhere, or astray
+        # Reads the weights of every run: only where a path leads nowhere, or astray.
+        if self._by_digest is None:
             self._by_digest = {}
             for run in list(self._known.values()):
                 if (run.model / WEIGHTS).is_file():

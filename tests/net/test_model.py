@@ -256,7 +256,7 @@ def test_the_distance_table_is_not_in_the_state_and_moves_with_the_model(tiny):
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_layers_share_weights_by_group(tiny, groups):
     model = build_model(tiny(layers=4, layer_groups=groups), HeadsConfig(), seed=0).eval()
-    assert len(model.encoder.blocks) == groups
+    assert len(model.encoder.attentions) == len(model.encoder.feeds) == groups
     states = model.encode(batch_of([6]), states=True, scores=range(4)).states
     assert len(states) == 5
 

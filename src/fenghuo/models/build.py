@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.errors import ModelError, did_you_mean
@@ -82,4 +82,7 @@ def build(
     from fenghuo.net.model import build_model
 
     card, config = encoder_config(preset, family=family, values=values, vocab=vocab)
+    if heads.pair and not card.pooler:
+        raise ModelError(f"a {card.name} model has no pooler, and a pair head reads it")
+    heads = replace(heads, pooler=heads.pooler and card.pooler)
     return build_model(config, heads, seed=seed, family=card.name)

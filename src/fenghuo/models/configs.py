@@ -15,7 +15,8 @@ from fenghuo.models.family import Family
 from fenghuo.net.config import Activation, EncoderConfig, HeadsConfig
 
 CONFIG = "config.json"
-_REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_REQUIRED = ("vocab", "width", "layers", "heads", "inner_width")
+_TASKS = {"classify": "ForSequenceClassification", "tag": "ForTokenClassification"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -49,12 +50,18 @@ def family_of(values: Mapping[str, Any], folder: Path) -> Family:
             raise ModelError(f"{folder / CONFIG}: {problem}") from problem
     for architecture in values.get("architectures") or []:
         for family in FAMILIES.values():
-            if str(architecture).startswith(family.class_name):
+            if family.class_name and str(architecture).startswith(family.class_name):
                 return family
     if "max_relative_position" in values or values.get("use_relative_position"):
         return FAMILIES["nezha"]
     known = ", ".join(sorted(FAMILIES))
     raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
+
+
+def task_of(values: Mapping[str, Any]) -> str | None:
+    """The task head that `architectures` names, or None."""
+    named = [str(x) for x in values.get("architectures") or []]
+    return next((task for task, ending in _TASKS.items() if any(x.endswith(ending) for x in named)), None)
 
 
 def read_encoder_config(
@@ -66,48 +73,77 @@ def read_encoder_config(
         ModelError: a key is missing, of the wrong type, or asks for another computation.
     """
     path = folder / CONFIG
-    for key, only in family.fixed.items():
-        if values.get(key, only) != only:
-            raise ModelError(f"{path}: {key} is {values[key]!r}; only {only!r} is supported")
-    if missing := [key for key in _REQUIRED if key not in values]:
+    given, ignored = read_fields(values, family, path)
+    keys = {name: key for key, name in reversed(family.config_keys.items())}
+    missing = [keys[name] for name in _REQUIRED if name in keys and name not in given]
+    if missing:
         raise ModelError(f"{path}: lacks {', '.join(missing)}")
-    types = {f.name: f.type for f in fields(EncoderConfig)}
-    given: dict[str, Any] = dict(family.defaults)
-    for key, name in family.config_keys.items():
-        if key not in values:
-            continue
-        value = values[key]
-        kind = {"int": (int,), "float": (int, float)}.get(str(types[name]), (str,))
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
-        given[name] = value
-    if given.get("activation", "gelu") not in get_args(Activation):
-        known = ", ".join(get_args(Activation))
-        raise ModelError(f"{path}: hidden_act '{given['activation']}' is not supported\n  known: {known}")
-    ignored = tuple(key for key in values if key not in family.config_keys and key not in family.fixed)
     try:
-        return EncoderConfig(**given), ignored
+        return EncoderConfig(**{**family.defaults, **given}), ignored
     except ValueError as problem:
         raise ModelError(f"{path}: {problem}") from problem
 
 
-def architecture(family: Family, heads: HeadsConfig) -> str:
-    """The class of transformers that has these heads."""
-    if heads.task is not None:
-        return (
-            family.class_name
-            + {
-                "classify": "ForSequenceClassification",
-                "tag": "ForTokenClassification",
-            }[heads.task]
+def read_fields(
+    values: Mapping[str, Any], family: Family, path: Path, keys: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What config.json says of `EncoderConfig`'s fields, and the keys that say nothing of them.
+
+    Args:
+        path: the file, for messages.
+        keys: its keys and their fields, where they are not the family's own.
+
+    Raises:
+        ModelError: a value of the wrong type, or one that asks for another computation.
+    """
+    for key, only in family.fixed.items():
+        if values.get(key, only) != only:
+            raise ModelError(f"{path}: {key} is {values[key]!r}; only {only!r} is supported")
+    keys = {**family.also_read, **family.config_keys} if keys is None else keys
+    types = {f.name: str(f.type) for f in fields(EncoderConfig)}
+    given: dict[str, Any] = {}
+    for key, name in keys.items():
+        if key not in values:
+            continue
+        value = _translated(values[key], family.config_values.get(key), path, key)
+        kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(
+            types[name], (str,)
         )
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
+        given[name] = value
+    for key, name in family.switches.items():
+        if name in given and not values.get(key, False):
+            given[name] = 0
+    if given.get("activation", "gelu") not in get_args(Activation):
+        known = ", ".join(get_args(Activation))
+        raise ModelError(f"{path}: hidden_act '{given['activation']}' is not supported\n  known: {known}")
+    known_keys = {*keys, *family.switches, *family.fixed}
+    return given, tuple(key for key in values if key not in known_keys)
+
+
+def _translated(value: Any, table: Mapping[Any, Any] | None, path: Path, key: str) -> Any:
+    """The field's value for a key's; what the table does not have stands for itself, if it is a number."""
+    if table is None:
+        return value
+    for theirs, ours in table.items():
+        if type(theirs) is type(value) and theirs == value:
+            return ours
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ModelError(f"{path}: {key} is {value!r}\n  known: {', '.join(map(repr, table))}")
+
+
+def architecture(family: Family, heads: HeadsConfig) -> str:
+    """The class of transformers that has these heads; of the same manner where it knows no such family."""
     ending = {
         (True, True): "ForPreTraining",
         (True, False): "ForMaskedLM",
         (False, True): "ForNextSentencePrediction",
         (False, False): "Model",
-    }
-    return family.class_name + ending[heads.mlm, heads.pair]
+    }[heads.mlm, heads.pair]
+    ending = ending if heads.task is None else _TASKS[heads.task]
+    return (family.class_name or family.name) + family.class_endings.get(ending, ending)
 
 
 def config_json(
@@ -126,11 +162,14 @@ def config_json(
     if lost := config.unlike(EncoderConfig(**{**family.defaults, **shown})):
         raise ModelError(f"a {family.name} folder cannot say {', '.join(lost)}")
     out: dict[str, Any] = {"model_type": family.name, "architectures": [architecture(family, heads)]}
-    out |= {key: values[name] for key, name in family.config_keys.items()}
+    for key, name in family.config_keys.items():
+        back = {ours: theirs for theirs, ours in family.config_values.get(key, {}).items()}
+        out[key] = back.get(values[name], values[name])
+    out |= {key: values[name] > 0 for key, name in family.switches.items()}
     out |= {key: value for key, value in family.fixed.items() if value}
-    out["pad_token_id"] = 0
+    out |= family.written
     if heads.task is not None:
-        out["classifier_dropout"] = config.dropout if heads.dropout is None else heads.dropout
+        out[family.head_dropout_key] = config.dropout if heads.dropout is None else heads.dropout
     rest = dict(extra)
     if labels := rest.pop("labels", None):
         if len(labels) != heads.outputs:

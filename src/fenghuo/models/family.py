@@ -2,82 +2,129 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Rules = tuple[tuple[str, str], ...]
+from fenghuo.models.names import Form, Rules
+from fenghuo.net.config import TaskHead
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A released family as a card.
-
-    A rule (ours, theirs) renames a module and all it holds; `{n}` is a layer's number. The same rules read
-    and write, so import and export cannot drift.
-    """
+    """A released family as a card."""
 
     name: str
     """`model_type` in config.json."""
     citation: str
-    class_name: str
-    """How transformers' class names begin."""
-    prefix: str
-    """What stands before the encoder's tensor names."""
-    prefixes_read: tuple[str, ...] = ()
-    """Other prefixes found in released files."""
-    rules: Rules
+    class_name: str = ""
+    """How transformers' class names begin; empty where it knows none."""
+    class_endings: Mapping[str, str] = field(default_factory=dict)
+    """Class name endings that differ from the usual ones, such as ForMaskedLM."""
+    form: Form
+    """Tensor names in a Hugging Face folder."""
+    released: tuple[Form, ...] = ()
+    """Other forms in which its files are found."""
     config_keys: Mapping[str, str]
     """config.json key → field of `EncoderConfig`."""
+    also_read: Mapping[str, str] = field(default_factory=dict)
+    """More of them, found in other programs' files and never written."""
+    config_values: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    """config.json key → {its value: the field's value}, where they are not the same."""
+    switches: Mapping[str, str] = field(default_factory=dict)
+    """config.json key → field that is 0 where the key is false."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values that all of the family share, by field of `EncoderConfig`."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """config.json keys of which one value is supported: another one would be another computation."""
-    dropped: tuple[str, ...] = ()
-    """Patterns of tensors in released files that hold no weight."""
+    written: Mapping[str, Any] = field(default_factory=lambda: {"pad_token_id": 0})
+    """config.json keys that say nothing of shapes, as they are written."""
+    marks: tuple[str, ...] = ()
+    """Patterns of stored names: where each of them is found, it is this family, and no other with the same names."""
+    head: TaskHead | None = None
+    """What a classifier is where config.json says nothing of it."""
+    head_dropout_key: str = "classifier_dropout"
+    pooler: bool = True
+    """Whether its files have a pooler; without one, a sequence's vector is that of its first piece."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def theirs(self, ours: str) -> str | None:
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Hugging Face's first."""
+        return (self.form, *self.released)
+
+    def theirs(self, ours: str, task: str | None = None) -> str | None:
         """Our tensor name as Hugging Face has it; None where no rule fits."""
-        return _rename(ours, [(a, b) for a, b in self.rules])
-
-    def ours(self, theirs: str) -> str | None:
-        """The inverse of `theirs`."""
-        return _rename(theirs, [(b, a) for a, b in self.rules])
+        found = self.form.theirs(ours, task)
+        return None if found is None else found[0]
 
 
-def _rename(name: str, rules: list[tuple[str, str]]) -> str | None:
-    for source, target in rules:
-        pattern = re.escape(source).replace(r"\{n\}", r"(?P<n>\d+)")
-        if match := re.fullmatch(rf"{pattern}(?P<rest>\.(?:weight|bias))?", name):
-            parts = match.groupdict()
-            return target.replace("{n}", parts.get("n") or "") + (parts["rest"] or "")
-    return None
+def layer_rules(layer: str) -> Rules:
+    """Tensor names of one layer built like BERT's, under the name of the layer."""
+    return (
+        ("encoder.attentions.{n}.query", f"{layer}.attention.self.query"),
+        ("encoder.attentions.{n}.key", f"{layer}.attention.self.key"),
+        ("encoder.attentions.{n}.value", f"{layer}.attention.self.value"),
+        ("encoder.attentions.{n}.out", f"{layer}.attention.output.dense"),
+        ("encoder.attentions.{n}.norm", f"{layer}.attention.output.LayerNorm"),
+        ("encoder.feeds.{n}.inner", f"{layer}.intermediate.dense"),
+        ("encoder.feeds.{n}.outer", f"{layer}.output.dense"),
+        ("encoder.feeds.{n}.norm", f"{layer}.output.LayerNorm"),
+    )
 
 
-def bert_rules(prefix: str) -> Rules:
-    """Tensor names of everything built like BERT, under a prefix such as `bert`."""
-    layer = f"{prefix}.encoder.layer.{{n}}"
+def embedding_rules(prefix: str) -> Rules:
+    """Tensor names of the embedding of everything built like BERT, under a prefix such as `bert`."""
     return (
         ("encoder.embed.tables.words", f"{prefix}.embeddings.word_embeddings"),
         ("encoder.embed.tables.positions", f"{prefix}.embeddings.position_embeddings"),
         ("encoder.embed.tables.segments", f"{prefix}.embeddings.token_type_embeddings"),
         ("encoder.embed.norm", f"{prefix}.embeddings.LayerNorm"),
-        ("encoder.blocks.{n}.attention.query", f"{layer}.attention.self.query"),
-        ("encoder.blocks.{n}.attention.key", f"{layer}.attention.self.key"),
-        ("encoder.blocks.{n}.attention.value", f"{layer}.attention.self.value"),
-        ("encoder.blocks.{n}.attention.out", f"{layer}.attention.output.dense"),
-        ("encoder.blocks.{n}.attention_norm", f"{layer}.attention.output.LayerNorm"),
-        ("encoder.blocks.{n}.inner", f"{layer}.intermediate.dense"),
-        ("encoder.blocks.{n}.outer", f"{layer}.output.dense"),
-        ("encoder.blocks.{n}.outer_norm", f"{layer}.output.LayerNorm"),
-        ("pooler.dense", f"{prefix}.pooler.dense"),
-        ("mlm.dense", "cls.predictions.transform.dense"),
-        ("mlm.norm", "cls.predictions.transform.LayerNorm"),
-        ("mlm.bias", "cls.predictions.bias"),
-        ("pair.out", "cls.seq_relationship"),
-        ("head.out", "classifier"),
+    )
+
+
+CLS_RULES: Rules = (
+    ("mlm.dense", "cls.predictions.transform.dense"),
+    ("mlm.norm", "cls.predictions.transform.LayerNorm"),
+    ("mlm.bias", "cls.predictions.bias"),
+    ("pair.out", "cls.seq_relationship"),
+    ("head.out", "classifier"),
+)
+
+
+def bert_rules(prefix: str) -> Rules:
+    """Tensor names of everything built like BERT, under a prefix such as `bert`."""
+    layers = layer_rules(f"{prefix}.encoder.layer.{{n}}")
+    return (*embedding_rules(prefix), *layers, ("pooler.dense", f"{prefix}.pooler.dense"), *CLS_RULES)
+
+
+FIT_DENSES = r"fit_dense(s\.\d+)?\.(weight|bias)"
+"""TinyBERT's maps to its teacher's width: needed while distilling, and drawn afresh for another teacher."""
+
+CLS_TIED = {
+    "cls.predictions.decoder.weight": "encoder.embed.tables.words.weight",
+    "cls.predictions.decoder.bias": "mlm.bias",
+}
+
+
+def bert_form(
+    prefix: str, *, also: tuple[str, ...] = (), rules: Rules = (), dropped: tuple[str, ...] = ()
+) -> Form:
+    """Hugging Face's names of a family built like BERT.
+
+    Args:
+        prefix: what stands before the encoder's names, such as `bert`.
+        also: other prefixes found in released files.
+        rules: what it has beside BERT's.
+        dropped: as in `Form`, beside the buffers that old files store.
+    """
+    return Form(
+        name="Hugging Face",
+        target="huggingface",
+        rules=(*bert_rules(prefix), *rules),
+        tied=CLS_TIED,
+        dropped=(r".*\.embeddings\.(position_ids|token_type_ids)", FIT_DENSES, *dropped),
+        prefixes=tuple(f"{one}." for one in (prefix, *also)),
     )
 
 
@@ -96,13 +143,14 @@ BERT_KEYS: Mapping[str, str] = {
     "layer_norm_eps": "norm_eps",
 }
 
-_SHAPES = {
+SHAPES: Mapping[str, Mapping[str, Any]] = {
     "base": {"layers": 12, "width": 768, "heads": 12, "inner_width": 3072},
     "large": {"layers": 24, "width": 1024, "heads": 16, "inner_width": 4096},
     "4l-312": {"layers": 4, "width": 312, "heads": 12, "inner_width": 1200},  # TinyBERT, arXiv 1909.10351
+    "6l-768": {"layers": 6, "width": 768, "heads": 12, "inner_width": 3072},
 }
 
 
-def bert_presets(family: str) -> Mapping[str, Mapping[str, Any]]:
-    """The usual shapes, as `family-shape`."""
-    return {f"{family}-{name}": shape for name, shape in _SHAPES.items()}
+def presets(family: str, *names: str, **values: Any) -> dict[str, Mapping[str, Any]]:
+    """Usual shapes with a family's values, as `family-shape`."""
+    return {f"{family}-{name}": {**SHAPES[name], **values} for name in names}

@@ -14,10 +14,12 @@ from safetensors.torch import save as write_safetensors
 from fenghuo.errors import ModelError
 from fenghuo.models.build import build as build
 from fenghuo.models.build import find_family
-from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config
+from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config, task_of
 from fenghuo.models.configs import read_config as read_config
-from fenghuo.models.weights import SAFETENSORS, Weights, read_weights
-from fenghuo.net.config import HeadsConfig
+from fenghuo.models.recognize import recognize
+from fenghuo.models.released.opening import open_stored
+from fenghuo.models.released.stored import Stored
+from fenghuo.models.weights import SAFETENSORS, Weights, best_form, name_weights
 from fenghuo.net.model import Model, empty_model
 from fenghuo.rundir import write_atomic
 
@@ -40,61 +42,86 @@ class LoadReport:
     """Keys of config.json that change nothing here."""
 
 
-def load_model(folder: str | Path) -> Model:
-    """Load a model folder; no tokenizer is needed.
+def load_model(source: str | Path) -> Model:
+    """Load a model; no tokenizer is needed.
+
+    Args:
+        source: a model folder, or a checkpoint or a file of weights with its config.json beside it.
 
     Returns:
-        The model in evaluation mode, in float32, with the heads whose weights the folder holds.
+        The model in evaluation mode, in float32, with the heads whose weights are there.
 
     Raises:
         ModelError: a missing, damaged or unsafe file, an unknown family, a missing tensor or a wrong shape.
     """
-    return load_with_report(folder)[0]
+    return load_with_report(source)[0]
 
 
-def load_with_report(folder: str | Path) -> tuple[Model, LoadReport]:
+def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     """`load_model`, and what became of each name in the folder."""
-    folder = Path(folder)
-    values = read_config(folder)
-    family = family_of(values, folder)
-    config, ignored = read_encoder_config(values, family, folder)
-    weights = read_weights(folder, family)
-    heads = _heads(values, weights)
-    model = empty_model(config, heads, family=family.name)
+    source = Path(source)
+    values, where, stored = open_model(source)
+    found = recognize(stored, values, where)
+    weights, theirs = found.weights, found.family.theirs
+    model = empty_model(found.config, found.heads, family=found.family.name)
     wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
-    missing = sorted(wanted.keys() - weights.tensors.keys())
+    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())
     if missing:
-        raise ModelError(
-            f"{weights.path}: {len(missing)} tensors are missing: {_some(missing, family.theirs)}"
-        )
-    surplus = sorted(weights.tensors.keys() - wanted.keys())
+        raise ModelError(f"{stored.path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
+    if found.contradictions:
+        raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
+    surplus = sorted(weights.shapes.keys() - wanted.keys())
     if encoder := [name for name in surplus if name.startswith("encoder.")]:
         raise ModelError(
-            f"{weights.path}: has tensors that config.json has no place for: {_some(encoder, family.theirs)}"
+            f"{stored.path}: has tensors that {where.name} has no place for: {_some(encoder, theirs)}"
         )
-    _check_shapes(weights, wanted, family.theirs)
-    # Copies, because the file's own tensors are views of a mapped file that others may write to.
-    state = {name: weights.tensors[name].to(torch.float32, copy=True) for name in wanted}
+    check_shapes(weights, wanted, theirs)
+    state = {
+        name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
+    }
     model.load_state_dict(state, assign=True)
-    model.extra = {key: values[key] for key in ignored if key in _KEPT}
+    model.extra = {key: values[key] for key in found.ignored if key in _KEPT}
     report = LoadReport(
-        folder=folder,
-        family=family.name,
+        folder=source,
+        family=found.family.name,
         loaded=tuple(sorted(wanted)),
         dropped=weights.dropped,
-        unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
-        ignored_config=tuple(key for key in ignored if key not in _READ),
+        unexpected=(*weights.unexpected, *(str(theirs(name)) for name in surplus)),
+        ignored_config=tuple(key for key in found.ignored if key not in _READ),
     )
     return model.eval(), report
 
 
+def open_model(source: Path) -> tuple[dict[str, Any], Path, Stored]:
+    """The config, its path and the arrays of a folder, a checkpoint or a file.
+
+    Raises:
+        ModelError: no such file, a damaged or an unsafe one.
+    """
+    where = source / CONFIG if source.is_dir() else source.parent / CONFIG
+    if source.is_dir() or where.is_file():
+        return read_config(where.parent), where, open_stored(source)
+    return {}, source, open_stored(source)
+
+
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.
-_KEPT = ("fenghuo", "id2label", "label2id", "problem_type", "pad_token_id")
+_KEPT = (
+    "fenghuo",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "mask_token_id",
+)
 # Keys that are read elsewhere, or say how the file was written.
 _READ = (
     "model_type",
     "architectures",
     "classifier_dropout",
+    "classifier_dropout_prob",
+    "summary_first_dropout",
     "torch_dtype",
     "dtype",
     "transformers_version",
@@ -107,41 +134,27 @@ def _some(names: list[str], theirs: Any) -> str:
     return shown + (", …" if len(names) > 3 else "")
 
 
-def _check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]], theirs: Any) -> None:
+def check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]], theirs: Any) -> None:
+    """Raise a ModelError that names the first tensor whose shape is not the wanted one."""
     for name, shape in wanted.items():
-        found = tuple(weights.tensors[name].shape)
-        if found != shape:
-            raise ModelError(f"{weights.path}: {theirs(name)} is {found}; config.json wants {shape}")
-
-
-def _heads(values: Mapping[str, Any], weights: Weights) -> HeadsConfig:
-    """The heads whose weights are there; a head that is there in part is missed later, by name."""
-    there = {name.split(".", 1)[0] for name in weights.tensors}
-    task = None
-    if "head" in there:
-        named = " ".join(values.get("architectures") or [])
-        kinds = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
-        task = next((kind for ending, kind in kinds.items() if ending in named), None)
-        if task is None:
+        if name in weights.shapes and weights.shapes[name] != shape:
             raise ModelError(
-                f"{weights.path}: has a classifier, but `architectures` in config.json says neither "
-                + " nor ".join(kinds)
+                f"{weights.stored.path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {shape}"
             )
-    outputs = next((x.shape[0] for name, x in weights.tensors.items() if name.startswith("head.")), 0)
-    pooler = "pooler" in there or "pair" in there or task == "classify"
-    dropout = values.get("classifier_dropout")
-    return HeadsConfig(
-        pooler=pooler,
-        mlm=any(name.startswith("mlm.") for name in weights.tensors),
-        pair="pair" in there,
-        task=task,  # type: ignore[arg-type]
-        outputs=outputs if task else 0,
-        dropout=dropout if task and isinstance(dropout, int | float) else None,
-    )
 
 
 # Values that change what is computed and that no tensor's shape shows.
-_UNSHAPED = ("heads", "position", "relative_clip", "activation", "norm_eps")
+_UNSHAPED = (
+    "heads",
+    "position",
+    "relative_clip",
+    "first_position",
+    "activation",
+    "norm_eps",
+    "norm_first",
+    "widen",
+    "shared",
+)
 
 
 def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) -> LoadReport:
@@ -163,21 +176,22 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         if name in _UNSHAPED:
             theirs, mine = getattr(config, name), getattr(model.config, name)
             raise ModelError(f"{folder}: its encoder has {name} {theirs}, the model {mine}")
-    weights = read_weights(folder, family)
+    stored = open_stored(folder)
+    weights = name_weights(stored, best_form(stored, family, task_of(values)), task_of(values))
     parameters = dict(model.named_parameters())
-    fits = {n for n, p in parameters.items() if n in weights.tensors and p.shape == weights.tensors[n].shape}
+    fits = {n for n, p in parameters.items() if n in weights.shapes and tuple(p.shape) == weights.shapes[n]}
     fresh = sorted(parameters.keys() - fits)
-    surplus = sorted(weights.tensors.keys() - fits)
+    surplus = sorted(weights.shapes.keys() - fits)
     if strict_encoder:
         wrong = [name for name in dict.fromkeys(fresh + surplus) if name.startswith("encoder.")]
         if wrong:
             raise ModelError(
-                f"{weights.path}: encoder tensors are missing, left over or of another shape: "
+                f"{stored.path}: encoder tensors are missing, left over or of another shape: "
                 + _some(wrong, family.theirs)
             )
     with torch.no_grad():
         for name in sorted(fits):
-            parameters[name].copy_(weights.tensors[name])
+            parameters[name].copy_(weights.read(name))
     return LoadReport(
         folder=folder,
         family=family.name,
@@ -208,7 +222,7 @@ def save_model(
     values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
     tensors = {}
     for name, parameter in model.named_parameters():
-        if (theirs := card.theirs(name)) is None:
+        if (theirs := card.theirs(name, model.heads_config.task)) is None:
             raise ModelError(f"a {card.name} folder has no name for {name}")
         tensors[theirs] = parameter.detach().to("cpu").contiguous()
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from fenghuo.models.build import build
 from fenghuo.models.configs import CONFIG, family_of, read_config, read_encoder_config
 from fenghuo.models.folder import load_into
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.models.weights import weights_path
+from fenghuo.models.released.opening import weights_path
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import Model
 from fenghuo.text.tokenizer import Tokenizer

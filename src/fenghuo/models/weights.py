@@ -1,141 +1,161 @@
-"""Weight files → named tensors, and named tensors → our names."""
+"""Stored arrays → weights under our names: what is which, what is left over, and what only looks like a weight."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file as read_safetensors
 from torch import Tensor
 
 from fenghuo.errors import ModelError
 from fenghuo.models.family import Family
+from fenghuo.models.names import Form
+from fenghuo.models.released.stored import Stored
 
-SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
-_OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_TIED = {
-    "cls.predictions.decoder.weight": "encoder.embed.tables.words.weight",
-    "cls.predictions.decoder.bias": "mlm.bias",
-}
+SAFETENSORS = "model.safetensors"
+
+# What an optimizer or a trainer keeps beside the weights: NEZHA's and BERT's slots, Saver's, Paddle's.
+_SLOTS = (
+    r".*/(adam|lamb)_[mv]",
+    r".*/Adam(_1)?",
+    r"(.*/)?(global_step|beta[12]_power|loss_scale.*|good_steps|bad_steps)",
+    r".*_(moment[12]|beta[12]_pow_acc|velocity)_\d+",
+    r"(@LR_DECAY_COUNTER@|learning_rate.*|loss_scaling.*|num_(good|bad)_steps.*|counter)",
+)
+_SLOT = re.compile("|".join(f"(?:{pattern})" for pattern in _SLOTS))
+
+
+def is_slot(name: str) -> bool:
+    """Whether a stored array is an optimizer's or a trainer's, by its name."""
+    return _SLOT.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where one of our tensors lies: rows `part` of `parts` equal ones of a stored tensor, maybe transposed."""
+
+    name: str
+    transposed: bool = False
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Tensors under our names, and what else was in the file, under its own."""
+    """A file's arrays under our names, read when asked for."""
 
-    path: Path
-    tensors: dict[str, Tensor]
-    dropped: tuple[str, ...]
-    """Holds no weight: stored tables of a formula, tied copies."""
-    unexpected: tuple[str, ...]
-    """No rule of the family names it: heads that are not supported, most often."""
+    stored: Stored
+    form: Form
+    shapes: dict[str, tuple[int, ...]]
+    """Our names → our shapes."""
+    sources: dict[str, _Source]
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Stored name → our name, tied copies left out."""
+    dropped: tuple[str, ...] = ()
+    """Stored names that hold no weight: tables of a formula, tied copies, optimizer slots."""
+    unexpected: tuple[str, ...] = ()
+    """Stored names that no rule of the form has: heads that are not supported, most often."""
 
+    def read(self, ours: str) -> Tensor:
+        """One tensor in float32, with memory of its own.
 
-def weights_path(folder: Path) -> Path:
-    """The file that holds the folder's weights.
-
-    Raises:
-        ModelError: there is none, or more than one.
-    """
-    for name in (SAFETENSORS, PICKLE):
-        if (folder / name).is_file():
-            return folder / name
-    for index in (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json"):
-        if (folder / index).is_file():
-            raise ModelError(f"{folder / index}: weights in several files are not supported")
-    raise ModelError(f"{folder}: holds neither {SAFETENSORS} nor {PICKLE}")
-
-
-def read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The folder's weight file and its tensors, under the names in the file.
-
-    Raises:
-        ModelError: no such file, a damaged one, or a pickle that would run code.
-    """
-    path = weights_path(folder)
-    if path.name == PICKLE:
-        return path, _read_pickle(path)
-    try:
-        return path, read_safetensors(path)
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise ModelError(f"{path}: damaged, or not a safetensors file ({problem})") from problem
+        Raises:
+            ModelError: its bytes are damaged.
+        """
+        source = self.sources[ours]
+        tensor = self.stored[source.name]
+        if source.parts > 1:
+            tensor = tensor.chunk(source.parts)[source.part]
+        if source.transposed:
+            tensor = tensor.T
+        # A copy, because the file's own tensors are views of a mapped file that others may write to.
+        return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:  # pickles fail in many ways; each means that the file cannot be trusted
-        raise ModelError(f"{path}: {_refusal(str(problem))}") from problem
-    if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
-        raise ModelError(f"{path}: not a table of named tensors")
-    return dict(loaded)
+def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights:
+    """Sort a file's arrays by the rules of a form.
 
-
-def _refusal(told: str) -> str:
-    """Why torch did not read a pickle, without its advice, which is to run the code in it."""
-    called = re.search(r"GLOBAL (\S+)", told)
-    if called is None:
-        return (
-            "damaged, or a pickle that is not safe to read; nothing in it was executed. "
-            f"Needed: {SAFETENSORS}, or a table of tensors that torch saved"
-        )
-    return (
-        f"a pickle that is not safe to read: it calls {called[1]}, which weights have no need of; nothing in it "
-        f"was executed. Take the model as {SAFETENSORS}, or have it converted where its source is trusted"
-    )
-
-
-def read_weights(folder: Path, family: Family) -> Weights:
-    """The folder's weights under our names.
+    Args:
+        task: the task head the model has, for heads whose names differ by it.
 
     Raises:
-        ModelError: as `read_tensors`; two names for one tensor; a tied copy that differs from its original.
+        ModelError: two arrays for one of our names; a tied copy that differs from its original.
     """
-    path, stored = read_tensors(folder)
-    names = _standard_names(list(stored), family)
-    tensors: dict[str, Tensor] = {}
-    dropped, unexpected, tied = [], [], {}
-    for name, standard in names.items():
-        ours = family.ours(standard)
-        if any(re.fullmatch(pattern, standard) for pattern in family.dropped):
+    shapes: dict[str, tuple[int, ...]] = {}
+    sources: dict[str, _Source] = {}
+    renamed, dropped, unexpected, tied = {}, [], [], {}
+    strip = _wrapper(stored)
+    for name, shape in stored.shapes.items():
+        plain = name.removeprefix(strip)
+        if is_slot(plain) or form.is_dropped(plain):
             dropped.append(name)
-        elif standard in _TIED:
-            tied[name] = _TIED[standard]
-        elif ours is None:
-            unexpected.append(name)
-        elif ours in tensors:
-            raise ModelError(f"{path}: two tensors for {standard}")
+        elif (copied := form.copy_of(plain)) is not None:
+            tied[name] = copied
+        elif parts := form.parts(plain):
+            for number, ours in enumerate(parts):
+                _place(stored, sources, ours, _Source(name=name, part=number, parts=len(parts)))
+                shapes[ours] = (shape[0] // len(parts), *shape[1:])
+            renamed[name] = ", ".join(parts)
+        elif (found := form.ours(plain, task)) is not None:
+            ours, transposed = found
+            _place(stored, sources, ours, _Source(name=name, transposed=transposed and len(shape) == 2))
+            shapes[ours] = shape[::-1] if transposed else shape
+            renamed[name] = ours
         else:
-            tensors[ours] = stored[name]
+            unexpected.append(name)
     for name, ours in tied.items():
-        if ours not in tensors:
-            tensors[ours] = stored[name]
-        elif not torch.equal(stored[name], tensors[ours]):
+        if ours not in sources:
+            sources[ours], shapes[ours] = _Source(name=name), stored.shapes[name]
+            renamed[name] = ours
+        elif not _same(stored, name, sources[ours].name):
             raise ModelError(
-                f"{path}: {name} differs from the table it is tied to; untied heads are unsupported"
+                f"{stored.path}: {name} differs from the table it is tied to; untied heads are unsupported"
             )
         else:
             dropped.append(name)
-    return Weights(path=path, tensors=tensors, dropped=tuple(dropped), unexpected=tuple(unexpected))
+    return Weights(
+        stored=stored,
+        form=form,
+        shapes=shapes,
+        sources=sources,
+        renamed=renamed,
+        dropped=tuple(dropped),
+        unexpected=tuple(unexpected),
+    )
 
 
-def _standard_names(stored: list[str], family: Family) -> dict[str, str]:
-    """Name in the file → name as the family's rules have it: old norm names, other or missing prefixes."""
-    prefixes = {name.split(".", 1)[0] for name in stored}
-    bare = not prefixes & {family.prefix, *family.prefixes_read}
-    out = {}
-    for name in stored:
-        standard = name
-        for old, new in _OLD_NORMS.items():
-            standard = standard.replace(old, new)
-        head, _, rest = standard.partition(".")
-        if head in family.prefixes_read:
-            standard = f"{family.prefix}.{rest}"
-        elif bare and head in ("embeddings", "encoder", "pooler"):  # an encoder saved without heads
-            standard = f"{family.prefix}.{standard}"
-        out[name] = standard
-    return out
+def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
+    """How many of a file's arrays the rules of a form know; 0 where the table of words is not among them."""
+    strip = _wrapper(stored)
+    known, words = 0, False
+    for name in stored.shapes:
+        plain = name.removeprefix(strip)
+        found = form.ours(plain, task)
+        words = words or (found is not None and found[0] == "encoder.embed.tables.words.weight")
+        known += bool(found or form.parts(plain) or form.copy_of(plain))
+    return known if words else 0
+
+
+def best_form(stored: Stored, family: Family, task: str | None = None) -> Form:
+    """The form of a family whose names the file's arrays have; Hugging Face's where none fits better."""
+    return max(family.forms, key=lambda form: coverage(stored, form, task))
+
+
+def _place(stored: Stored, sources: dict[str, _Source], ours: str, source: _Source) -> None:
+    if ours in sources:
+        raise ModelError(f"{stored.path}: two tensors for one weight, {sources[ours].name} and {source.name}")
+    sources[ours] = source
+
+
+def _wrapper(stored: Mapping[str, Tensor]) -> str:
+    """`module.` where a parallel wrapper put it before every name."""
+    names = [name for name in stored if not is_slot(name)]
+    return "module." if names and all(name.startswith("module.") for name in names) else ""
+
+
+def _same(stored: Stored, a: str, b: str) -> bool:
+    if stored.shapes[a] != stored.shapes[b]:
+        return False
+    return torch.equal(stored[a], stored[b])

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fenghuo.net.config import EncoderConfig
+from fenghuo.net.dropout import Dropout
 
 
 class Hear(Protocol):
@@ -17,7 +18,8 @@ class Hear(Protocol):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762): the part of it that has weights.
+    """The first half of a layer: multi-head attention (Vaswani et al. 2017, arXiv 1706.03762), added to its input;
+    the sum is normalized, or the input before it (`norm_first`).
 
     It knows neither masks nor layouts nor distances: `hear` does (see hear_packed.py and hear_padded.py).
     """
@@ -28,8 +30,13 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.width, config.width)
         self.value = nn.Linear(config.width, config.width)
         self.out = nn.Linear(config.width, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+        self.norm_first = config.norm_first
 
     def forward(self, x_TD: Tensor, layer: int, hear: Hear) -> Tensor:
         """(T, D) → (T, D)."""
-        out_TD: Tensor = self.out(hear(layer, self.query(x_TD), self.key(x_TD), self.value(x_TD)))
-        return out_TD
+        in_TD = self.norm(x_TD) if self.norm_first else x_TD
+        heard_TD = self.out(hear(layer, self.query(in_TD), self.key(in_TD), self.value(in_TD)))
+        out_TD = self.dropout.added(x_TD, heard_TD)
+        return out_TD if self.norm_first else self.norm(out_TD)

@@ -8,6 +8,8 @@ from typing import Literal
 Position = Literal["learned", "nezha", "none"]
 Activation = Literal["gelu", "gelu_new", "relu"]
 TaskHead = Literal["classify", "tag"]
+Widen = Literal["sum", "words"]
+Shared = Literal["block", "attention", "feed_forward"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,17 +25,29 @@ class EncoderConfig:
     heads: int = 12
     width: int = 768  # D, of the residual stream
     embed_width: int = 0  # E < D is ALBERT's factorized embedding (arXiv 1909.11942); 0 means D
+    widen: Widen = (
+        "sum"  # what is widened from E to D: the normalized sum of all vectors, or the words' alone
+    )
     inner_width: int = 0  # of the feed-forward part; 0 means 4 D
     layer_groups: int = 0  # distinct sets of weights; 1 = ALBERT: all layers share one; 0 means `layers`
+    shared: Shared = (
+        "block"  # the part of a layer that groups share; of the other part each layer has its own
+    )
+    norm_first: bool = (
+        False  # norms before attention and feed-forward, not after the sum (ALBERT-xxlarge of albert_zh)
+    )
     position: Position = "learned"
     relative_clip: int = 64  # R of NEZHA, in pieces: keys further off than this look alike
     segments: int = 2
     tasks: int = 0  # > 0 adds ERNIE 2.0's task embedding (arXiv 1907.12412)
     languages: int = 0  # > 0 adds XLM's language embedding (arXiv 1901.07291)
-    max_length: int = 512  # pieces; a limit for learned positions only
+    max_length: int = 512  # rows of the table of learned positions; no limit for others
+    first_position: int = 0  # the row of a sequence's first piece: 2 in RoBERTa, whose row 1 is the padding's
     dropout: float = 0.1
     attention_dropout: float = 0.1
     activation: Activation = "gelu"  # gelu: by the error function; gelu_new: by tanh, as TF1 code has it
+    mlm_transform: bool = True  # a dense layer and a norm before the tied table; XLM has neither
+    pooled_relu: bool = False  # before the last layer of a classifier, as TinyBERT's code has it
     norm_eps: float = 1e-12
     initializer_range: float = 0.02
 
@@ -46,7 +60,7 @@ class EncoderConfig:
                      "relative_clip", "max_length"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("segments", "tasks", "languages"):
+        for name in ("segments", "tasks", "languages", "first_position"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("dropout", "attention_dropout"):
@@ -56,6 +70,12 @@ class EncoderConfig:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.embed_width > self.width:
             raise ValueError(f"embed_width {self.embed_width} is wider than width {self.width}")
+        if self.widen == "words" and self.embed_width == self.width:
+            raise ValueError(
+                f"words are widened to width {self.width}, which they have: embed_width must be less"
+            )
+        if self.shared != "block" and self.layer_groups == self.layers:
+            raise ValueError(f"{self.shared} is shared by no layer: layer_groups is {self.layers} as layers")
         if self.layers % self.layer_groups:
             raise ValueError(f"layers {self.layers} is not a multiple of layer_groups {self.layer_groups}")
         if self.position == "nezha" and self.head_width % 2:
@@ -66,6 +86,16 @@ class EncoderConfig:
         idle = set() if "nezha" in (self.position, other.position) else {"relative_clip"}
         names = [f.name for f in fields(self) if f.name not in idle]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+    @property
+    def attention_groups(self) -> int:
+        """Distinct attention parts of layers."""
+        return self.layers if self.shared == "feed_forward" else self.layer_groups
+
+    @property
+    def feed_groups(self) -> int:
+        """Distinct feed-forward parts of layers."""
+        return self.layers if self.shared == "attention" else self.layer_groups
 
     @property
     def head_width(self) -> int:
@@ -89,5 +119,5 @@ class HeadsConfig:
             raise ValueError(f"a {self.task} head needs outputs >= 1, not {self.outputs}")
         if self.task is None and self.outputs:
             raise ValueError("outputs without a task head")
-        if not self.pooler and (self.pair or self.task == "classify"):
-            raise ValueError("a pair head and a classify head both read the pooler, which is absent")
+        if not self.pooler and self.pair:
+            raise ValueError("a pair head reads the pooler, which is absent")

@@ -13,12 +13,14 @@ from fenghuo.net.dropout import Dropout
 class Embedding(nn.Module):
     """Sum of word, segment, position, task and language vectors, normalized (BERT, arXiv 1810.04805, §3).
 
-    A table whose size is 0 is absent. Where E < D, a linear layer widens the normalized sum (ALBERT).
+    A table whose size is 0 is absent. Where E < D, a linear layer widens the normalized sum (ALBERT), or the words
+    before they are added to tables of width D (albert_zh, `modeling.py`, which knows no bias there).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        width = config.embed_width
+        narrow = config.embed_width
+        width = config.width if config.widen == "words" else narrow
         sizes = {
             "words": config.vocab,
             "positions": config.max_length if config.position == "learned" else 0,
@@ -26,10 +28,19 @@ class Embedding(nn.Module):
             "tasks": config.tasks,
             "languages": config.languages,
         }
-        self.tables = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in sizes.items() if size})
+        self.tables = nn.ModuleDict(
+            {
+                name: nn.Embedding(size, narrow if name == "words" else width)
+                for name, size in sizes.items()
+                if size
+            }
+        )
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
-        self.project = nn.Linear(width, config.width) if width < config.width else None
+        self.widens_words = config.widen == "words"
+        self.project = (
+            nn.Linear(narrow, config.width, bias=not self.widens_words) if narrow < config.width else None
+        )
 
     @property
     def words(self) -> nn.Embedding:
@@ -56,9 +67,11 @@ class Embedding(nn.Module):
             else:
                 _check_range(name, index, table.weight.shape[0])
                 part = table(index)
+            if name == "words" and self.project is not None and self.widens_words:
+                part = self.project(part)
             total = part if total is None else total + part
         out: Tensor = self.dropout(self.norm(total))
-        return out if self.project is None else self.project(out)
+        return out if self.project is None or self.widens_words else self.project(out)
 
 
 def _check_range(name: str, index: Tensor, size: int) -> None:

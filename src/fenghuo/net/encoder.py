@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from fenghuo.net.attention import Hear
-from fenghuo.net.block import Block
+from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import EncoderConfig as EncoderConfig
 from fenghuo.net.embed import Embedding
+from fenghuo.net.feed_forward import FeedForward
 from fenghuo.net.hear_packed import PackedHear
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
@@ -39,7 +39,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embedding(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layer_groups))
+        self.attentions = nn.ModuleList(Attention(config) for _ in range(config.attention_groups))
+        self.feeds = nn.ModuleList(FeedForward(config) for _ in range(config.feed_groups))
         # A buffer, so that it moves with the weights; not persistent, because it is a formula.
         nezha = config.position == "nezha"
         table = distance_table(config.relative_clip, config.head_width) if nezha else None
@@ -64,7 +65,7 @@ class Encoder(nn.Module):
             pieces_T: (T,) piece ids, sequence after sequence.
             packing: the sequences' lengths.
             segments_T, tasks_T, languages_T: (T,) ids; zeros where not given.
-            positions_T: (T,) places; by default 0, 1, … in each sequence.
+            positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
             states: keep the output of the embedding and of each layer.
             scores: layers whose attention scores to keep; this costs memory of H * P numbers each.
@@ -86,7 +87,9 @@ class Encoder(nn.Module):
             keep_scores=scores,
         )
         ids = {"words": pieces_T, "segments": segments_T, "tasks": tasks_T, "languages": languages_T}
-        ids["positions"] = packing.positions_T if positions_T is None else positions_T
+        if positions_T is None:
+            positions_T = packing.positions_T + self.config.first_position
+        ids["positions"] = positions_T
         kept: list[Tensor] = []
         last_TD = self.run(ids, hear, kept if states else None)
         return Encoded(last_TD=last_TD, packing=packing, states=kept, scores=hear.scores)
@@ -94,10 +97,12 @@ class Encoder(nn.Module):
     def run(self, ids: dict[str, Tensor | None], hear: Hear, keep: list[Tensor] | None = None) -> Tensor:
         """The stack in any layout, to (…, D); `keep` receives each state on the way."""
         x: Tensor = self.embed(ids)
-        for layer in range(self.config.layers):
+        layers = self.config.layers
+        for layer in range(layers):
             if keep is not None:
                 keep.append(x)
-            x = self.blocks[layer * self.config.layer_groups // self.config.layers](x, layer, hear)
+            x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear)
+            x = self.feeds[layer * len(self.feeds) // layers](x)
         if keep is not None:
             keep.append(x)
         return x

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fenghuo.net.block import ACTIVATIONS
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import Dropout
+from fenghuo.net.embed import Embedding
+from fenghuo.net.feed_forward import ACTIVATIONS
 
 
 class MlmHead(nn.Module):
@@ -18,18 +19,24 @@ class MlmHead(nn.Module):
     Call it on the rows that are asked only: V logits a row are what a pretraining step pays most for.
     """
 
-    def __init__(self, config: EncoderConfig, words: nn.Embedding) -> None:
+    def __init__(self, config: EncoderConfig, embed: Embedding) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.width, config.embed_width)
-        self.norm = nn.LayerNorm(config.embed_width, eps=config.norm_eps)
+        self._tied = (embed,)  # in a tuple, so that its tables are not registered a second time
+        self.narrow = config.widen == "words"
+        width = config.width if self.narrow else config.embed_width
+        self.dense = nn.Linear(config.width, width) if config.mlm_transform else None
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.mlm_transform else None
         self.bias = nn.Parameter(torch.zeros(config.vocab))
         self.activation = config.activation
-        self._tied = (words,)  # in a tuple, so that the table is not registered a second time
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
         """(M, D) → (M, V) logits; any leading shape."""
-        hidden_ME = self.norm(ACTIVATIONS[self.activation](self.dense(hidden_MD)))
-        return F.linear(hidden_ME, self._tied[0].weight, self.bias)
+        x, embed = hidden_MD, self._tied[0]
+        if self.dense is not None and self.norm is not None:
+            x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))
+        if self.narrow and embed.project is not None:  # back through the map that widened the words
+            x = x @ embed.project.weight
+        return F.linear(x, embed.words.weight, self.bias)
 
 
 class Pooler(nn.Module):
@@ -72,7 +79,19 @@ class OutputHead(nn.Module):
 
 
 class ClassifyHead(OutputHead):
-    """Classes, or one number, of a sequence: reads the pooler, (S, D) → (S, C)."""
+    """Classes, or one number, of a sequence: reads the pooler, or the first piece where there is none,
+    (S, D) → (S, C)."""
+
+    def __init__(self, config: EncoderConfig, outputs: int, dropout: float) -> None:
+        super().__init__(config, outputs, dropout)
+        self.relu = config.pooled_relu
+        # albert_zh (run_classifier.py) normalizes what its pre-norm layers leave as it is.
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.norm_first else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(S, D) → (S, C)."""
+        hidden = hidden if self.norm is None else self.norm(hidden)
+        return super().forward(hidden.relu() if self.relu else hidden)
 
 
 class TagHead(OutputHead):

@@ -44,7 +44,7 @@ class Model(nn.Module):
         self.config, self.heads_config, self.family = config, heads, family
         self.extra: dict[str, Any] = {}
         self.encoder = Encoder(config)
-        self.mlm = MlmHead(config, self.encoder.embed.words) if heads.mlm else None
+        self.mlm = MlmHead(config, self.encoder.embed) if heads.mlm else None
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
         dropout = config.dropout if heads.dropout is None else heads.dropout
@@ -89,7 +89,10 @@ class Model(nn.Module):
         encoded = self.encode(batch) if encoded is None else encoded
         if self.head is None:
             raise ValueError("this model has no task head")
-        hidden = self.pooled(encoded) if self.heads_config.task == "classify" else encoded.last_TD
+        if self.heads_config.task == "classify":
+            hidden = _first(encoded) if self.pooler is None else self.pooler(_first(encoded))
+        else:
+            hidden = encoded.last_TD
         logits: Tensor = self.head(hidden)
         return logits
 
@@ -110,8 +113,8 @@ class Model(nn.Module):
             attention_mask: (B, L), 0 hides a piece, wherever it stands; or (B, L, L), [b, i, j] says whether
                 piece i may hear piece j. By default nothing is hidden.
             token_type_ids, task_type_ids, langs: (B, L) ids; zeros where not given.
-            position_ids: (B, L) or (1, L) places; by default the column. Learned positions look them up,
-                NEZHA's distances are their differences.
+            position_ids: (B, L) or (1, L) places; by default the column, in RoBERTa as `PaddedBatch.of` says. Learned
+                positions look them up, NEZHA's distances are their differences.
 
         Raises:
             ValueError: shapes that do not fit, ids out of range, a row too long for learned positions.
@@ -122,7 +125,7 @@ class Model(nn.Module):
             "tasks": task_type_ids,
             "languages": langs,
         }
-        batch = PaddedBatch.of(input_ids, attention_mask, ids)
+        batch = PaddedBatch.of(input_ids, attention_mask, ids, first_position=self.config.first_position)
         if torch.compiler.is_exporting():
             return self._forward_padded(batch)
         rows, columns = input_ids.shape
@@ -141,7 +144,7 @@ class Model(nn.Module):
         return Output(
             last_hidden_state=unpack(encoded.last_TD, packed.kept_T, rows, columns),
             pooler_output=pooled,
-            logits=self._sequence_logits(pooled)
+            logits=self._sequence_logits(_first(encoded) if pooled is None else pooled)
             if logits_T is None
             else unpack(logits_T, packed.kept_T, rows, columns),
             pair_logits=None if self.pair is None else self.pair(pooled),
@@ -160,7 +163,8 @@ class Model(nn.Module):
         the right. It knows no dropout on the attention's weights: export in evaluation mode.
         """
         ids = {"segments": token_type_ids, "positions": position_ids}
-        return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids))
+        first = self.config.first_position
+        return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids, first_position=first))
 
     def _forward_padded(self, batch: PaddedBatch) -> Output:
         length = batch.words_BL.shape[1]
@@ -174,7 +178,9 @@ class Model(nn.Module):
         return Output(
             last_hidden_state=last_BLD,
             pooler_output=pooled,
-            logits=self._sequence_logits(pooled) if logits is None else logits,
+            logits=self._sequence_logits(last_BLD[:, 0] if pooled is None else pooled)
+            if logits is None
+            else logits,
             pair_logits=None if self.pair is None else self.pair(pooled),
         )
 

@@ -35,8 +35,20 @@ class PaddedBatch:
     square: bool
 
     @classmethod
-    def of(cls, input_ids: Tensor, mask: Tensor | None, others: Mapping[str, Tensor | None]) -> PaddedBatch:
+    def of(
+        cls,
+        input_ids: Tensor,
+        mask: Tensor | None,
+        others: Mapping[str, Tensor | None],
+        *,
+        first_position: int = 0,
+    ) -> PaddedBatch:
         """Check the arguments of a padded call.
+
+        Args:
+            first_position: of the encoder's config. Above 0, places that are not given are counted as RoBERTa's code
+                counts them (fairseq, `make_positions`): pieces other than the padding piece, whose number is one less
+                than the first place, and which stands at that place itself.
 
         Raises:
             ValueError: shapes or types that do not fit.
@@ -49,6 +61,9 @@ class PaddedBatch:
             name: None if given is None else _fit(name, _ids(name, given), rows, columns)
             for name, given in others.items()
         }
+        if first_position and ids["positions"] is None:
+            real = (words != first_position - 1).long()
+            ids["positions"] = real.cumsum(1) * real + first_position - 1
         if mask is None:
             mask = torch.ones_like(words)
         square = mask.dim() == 3

@@ -1,0 +1,80 @@
+"""Tensor names of Paddle's files: PaddleNLP's, and the variables of Baidu's own ERNIE code."""
+
+from __future__ import annotations
+
+from fenghuo.models.family import embedding_rules
+from fenghuo.models.names import Form, Rules, Spelling
+
+PADDLE = Spelling(
+    weight=".weight", bias=".bias", gain=".weight", shift=".bias", table=".weight", transposed=True
+)
+PERSISTABLES = Spelling(weight=".w_0", bias=".b_0", gain="_scale", shift="_bias", table="", transposed=True)
+
+
+def paddlenlp_form(prefix: str, *, rules: Rules = (), norm_eps: float = 1e-5) -> Form:
+    """PaddleNLP's names of a family built like BERT: `model_state.pdparams`.
+
+    Args:
+        norm_eps: paddle.nn.LayerNorm's own default, which its encoder layers use.
+    """
+    layer = f"{prefix}.encoder.layers.{{n}}"
+    return Form(
+        name="PaddleNLP",
+        target="paddle",
+        spelling=PADDLE,
+        rules=(
+            *((ours, theirs.replace("LayerNorm", "layer_norm")) for ours, theirs in embedding_rules(prefix)),
+            ("encoder.attentions.{n}.query", f"{layer}.self_attn.q_proj"),
+            ("encoder.attentions.{n}.key", f"{layer}.self_attn.k_proj"),
+            ("encoder.attentions.{n}.value", f"{layer}.self_attn.v_proj"),
+            ("encoder.attentions.{n}.out", f"{layer}.self_attn.out_proj"),
+            ("encoder.attentions.{n}.norm", f"{layer}.norm1"),
+            ("encoder.feeds.{n}.inner", f"{layer}.linear1"),
+            ("encoder.feeds.{n}.outer", f"{layer}.linear2"),
+            ("encoder.feeds.{n}.norm", f"{layer}.norm2"),
+            ("pooler.dense", f"{prefix}.pooler.dense"),
+            ("mlm.dense", "cls.predictions.transform"),
+            ("mlm.norm", "cls.predictions.layer_norm"),
+            ("mlm.bias", "cls.predictions.decoder_bias"),
+            ("pair.out", "cls.seq_relationship"),
+            ("head.out", "classifier"),
+            *rules,
+        ),
+        tied={
+            "cls.predictions.decoder_weight": "encoder.embed.tables.words.weight",
+            "cls.predictions.decoder.weight": "encoder.embed.tables.words.weight",
+            "cls.predictions.decoder.bias": "mlm.bias",
+        },
+        prefixes=(f"{prefix}.",),
+        defaults={"norm_eps": norm_eps},
+    )
+
+
+_LAYER = "encoder_layer_{n}"
+
+ERNIE_PERSISTABLES = Form(
+    name="Paddle persistables",
+    target=None,
+    spelling=PERSISTABLES,
+    rules=(
+        ("encoder.embed.tables.words", "word_embedding"),
+        ("encoder.embed.tables.positions", "pos_embedding"),
+        ("encoder.embed.tables.segments", "sent_embedding"),
+        ("encoder.embed.tables.tasks", "task_embedding"),
+        ("encoder.embed.norm", "pre_encoder_layer_norm"),
+        ("encoder.attentions.{n}.query", f"{_LAYER}_multi_head_att_query_fc"),
+        ("encoder.attentions.{n}.key", f"{_LAYER}_multi_head_att_key_fc"),
+        ("encoder.attentions.{n}.value", f"{_LAYER}_multi_head_att_value_fc"),
+        ("encoder.attentions.{n}.out", f"{_LAYER}_multi_head_att_output_fc"),
+        ("encoder.attentions.{n}.norm", f"{_LAYER}_post_att_layer_norm"),
+        ("encoder.feeds.{n}.inner", f"{_LAYER}_ffn_fc_0"),
+        ("encoder.feeds.{n}.outer", f"{_LAYER}_ffn_fc_1"),
+        ("encoder.feeds.{n}.norm", f"{_LAYER}_post_ffn_layer_norm"),
+        ("pooler.dense", "pooled_fc"),
+        ("mlm.dense", "mask_lm_trans_fc"),
+        ("mlm.norm", "mask_lm_trans_layer_norm"),
+        ("mlm.bias", "mask_lm_out_fc.b_0"),
+        ("pair.out", "next_sent_fc"),
+    ),
+    defaults={"norm_eps": 1e-5},
+)

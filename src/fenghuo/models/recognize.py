@@ -1,0 +1,207 @@
+"""What a file of weights is: its family, its form and its shape, from names, shapes and whatever config there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fenghuo.errors import ModelError
+from fenghuo.models import FAMILIES
+from fenghuo.models.configs import family_of, read_fields, task_of
+from fenghuo.models.family import Family
+from fenghuo.models.names import Form
+from fenghuo.models.released.stored import Stored
+from fenghuo.models.weights import Weights, best_form, coverage, name_weights
+from fenghuo.net.config import EncoderConfig, HeadsConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognized:
+    """A file of weights, understood."""
+
+    family: Family
+    weights: Weights
+    config: EncoderConfig
+    heads: HeadsConfig
+    remarks: tuple[str, ...] = ()
+    """What the config did not say, or says in other words."""
+    contradictions: tuple[str, ...] = ()
+    """What the config says otherwise than the weights, which are believed."""
+    ignored: tuple[str, ...] = ()
+    """Keys of the config that change nothing here."""
+
+
+def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recognized:
+    """Find out what a file holds.
+
+    Args:
+        values: config.json's, or what the file says of itself; may be empty.
+        where: the config file, or the weights where there is none, for messages.
+
+    Raises:
+        ModelError: no family has such names; a config that asks for another computation; a number that neither
+            weights nor config tell.
+    """
+    task = task_of(values)
+    family, form = _family(stored, values, where, task)
+    weights = name_weights(stored, form, task)
+    said, ignored = read_fields(values, family, where, form.config_keys)
+    config, remarks, contradictions = _settle(family, form, weights, said, where)
+    return Recognized(
+        family=family,
+        weights=weights,
+        config=config,
+        heads=heads_of(family, weights, values, task or family.head),
+        remarks=remarks,
+        contradictions=contradictions,
+        ignored=ignored,
+    )
+
+
+def _family(stored: Stored, values: Mapping[str, Any], where: Path, task: str | None) -> tuple[Family, Form]:
+    named = None
+    if values.get("model_type") or values.get("architectures"):
+        named = family_of(values, where.parent)
+    candidates = [named] if named else list(FAMILIES.values())
+    best, fit = None, (0, 0, 0)
+    for family in candidates:
+        form = best_form(stored, family, task)
+        if known := coverage(stored, form, task):
+            found = (
+                known,
+                -_misfit(family, name_weights(stored, form, task)),
+                _marks(family, stored, values),
+            )
+            if found > fit:
+                best, fit = (family, form), found
+    if best is None:
+        some = ", ".join(list(stored)[:3]) or "none"
+        whose = f"a {named.name} model" if named else "any family known here"
+        raise ModelError(
+            f"{stored.path}: its tensors are not those of {whose} (it has {len(stored)}: {some}, …)\n"
+            f"  known: {', '.join(sorted(FAMILIES))}"
+        )
+    return best
+
+
+def _misfit(family: Family, weights: Weights) -> int:
+    """How many of the encoder's tensors this family would lack or have too many."""
+    wanted = {"words": True, "positions": family.defaults.get("position") == "learned"}
+    tables = {name.split(".")[3] for name in weights.shapes if name.startswith("encoder.embed.tables.")}
+    wanted["segments"] = family.defaults.get("segments", 2) > 0
+    zeros = {name.split(".")[3] for name in weights.form.zeros}
+    return sum((name in tables or name in zeros) != there for name, there in wanted.items())
+
+
+def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
+    """How much speaks for this family where the names alone do not."""
+    marked = bool(family.marks) and all(any(re.fullmatch(m, name) for name in stored) for m in family.marks)
+    return marked + sum(values.get(key) == only for key, only in family.fixed.items() if only)
+
+
+def shape_values(weights: Weights, family: Family) -> dict[str, Any]:
+    """The values of an `EncoderConfig` that the tensors' shapes tell."""
+    shapes = weights.shapes
+    out: dict[str, Any] = {}
+    for name in ("words", "positions", "segments", "tasks", "languages"):
+        field = {"words": "vocab", "positions": "max_length"}.get(name, name)
+        shape = shapes.get(f"encoder.embed.tables.{name}.weight")
+        if shape is not None:
+            out[field] = shape[0]
+        elif rows := weights.form.zeros.get(f"encoder.embed.tables.{name}.weight"):
+            out[field] = rows
+        elif field in ("segments", "tasks", "languages"):
+            out[field] = 0
+    out["embed_width"] = shapes["encoder.embed.tables.words.weight"][-1]
+    groups = {}
+    for part, sample in (("attentions", "query"), ("feeds", "inner")):
+        found = [re.fullmatch(rf"encoder\.{part}\.(\d+)\.{sample}\.weight", name) for name in shapes]
+        groups[part] = len({match[1] for match in found if match})
+    for name, key, axis in (("attentions.0.query", "width", 1), ("feeds.0.inner", "inner_width", 0)):
+        if (shape := shapes.get(f"encoder.{name}.weight")) is not None and len(shape) == 2:
+            out[key] = shape[axis]
+    attentions, feeds = groups["attentions"], groups["feeds"]
+    if attentions == feeds:
+        out["layer_groups"] = attentions
+    elif attentions < feeds:
+        out |= {"layer_groups": attentions, "layers": feeds, "shared": "attention"}
+    else:
+        out |= {"layer_groups": feeds, "layers": attentions, "shared": "feed_forward"}
+    if "layer_groups" not in family.defaults and "layer_groups" not in family.config_keys.values():
+        out["layers"] = attentions
+    return out
+
+
+def _settle(
+    family: Family, form: Form, weights: Weights, said: Mapping[str, Any], where: Path
+) -> tuple[EncoderConfig, tuple[str, ...], tuple[str, ...]]:
+    """Shapes before the config, the config before the form, the form before the family."""
+    shaped = shape_values(weights, family)
+    said = dict(said)
+    remarks, contradictions = [], []
+    keys = {name: key for key, name in (form.config_keys or family.config_keys).items()}
+    if (meant := form.means.get(said.get("activation", ""))) is not None:
+        remarks.append(f"activation: '{said['activation']}' in {form.name} code is {meant}")
+        said["activation"] = meant
+    for name, value in shaped.items():
+        if name in said and said[name] != value:
+            contradictions.append(f"{keys.get(name, name)} is {said[name]}; the weights have {value}")
+    given = {**family.defaults, **form.defaults, **said, **shaped}
+    names = [f.name for f in fields(EncoderConfig)]
+    for name in ("layers", "heads"):
+        if name not in given:
+            given[name], remark = _from_presets(name, family, given, where)
+            remarks.append(remark)
+    try:
+        config = EncoderConfig(**{key: value for key, value in given.items() if key in names})
+    except ValueError as problem:
+        raise ModelError(f"{where}: {problem}") from problem
+    return config, tuple(remarks), tuple(contradictions)
+
+
+def _from_presets(name: str, family: Family, given: Mapping[str, Any], where: Path) -> tuple[Any, str]:
+    """A number that no shape shows, from the published models of the same width and depth."""
+    known = {
+        preset[name]: title
+        for title, preset in family.presets.items()
+        if all(
+            given.get(key, preset.get(key)) == preset.get(key) for key in ("width", "inner_width", "layers")
+        )
+    }
+    if len(known) != 1:
+        keys = {field: key for key, field in family.config_keys.items()}
+        raise ModelError(
+            f"{where}: nothing says how many {name} the model has, which its weights do not show: put a config.json "
+            f"with {keys[name]} beside them"
+        )
+    value, title = next(iter(known.items()))
+    return value, f"no config says {name}: {value}, as {title} has"
+
+
+def heads_of(family: Family, weights: Weights, values: Mapping[str, Any], task: str | None) -> HeadsConfig:
+    """The heads whose weights are there; a head that is there in part is missed later, by name.
+
+    Raises:
+        ModelError: a classifier of which nothing says what it classifies.
+    """
+    there = {name.split(".", 1)[0] for name in weights.shapes}
+    if "head" not in there:
+        task = None
+    elif task is None:
+        raise ModelError(
+            f"{weights.stored.path}: has a classifier, but `architectures` in config.json says neither "
+            "ForSequenceClassification nor ForTokenClassification"
+        )
+    outputs = next((x[0] for name, x in weights.shapes.items() if name.startswith("head.out")), 0)
+    dropout = values.get(family.head_dropout_key)
+    return HeadsConfig(
+        pooler="pooler" in there or "pair" in there or (task == "classify" and family.pooler),
+        mlm=any(name.startswith("mlm.") for name in weights.shapes),
+        pair="pair" in there,
+        task=task,  # type: ignore[arg-type]
+        outputs=outputs if task else 0,
+        dropout=dropout if task and isinstance(dropout, int | float) else None,
+    )

@@ -37,11 +37,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return values
 
 
-def family_of(values: Mapping[str, Any], folder: Path) -> Family:
-    """The family of config.json: by `model_type`, else by `architectures`, else by what only NEZHA has.
+def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
+    """The family that config.json names: by `model_type`, else by `architectures`, else by what only NEZHA has.
 
     Raises:
-        ModelError: it names none, or one that is not known.
+        ModelError: its `model_type` is not known.
     """
     if isinstance(name := values.get("model_type"), str):
         try:
@@ -52,10 +52,19 @@ def family_of(values: Mapping[str, Any], folder: Path) -> Family:
         for family in FAMILIES.values():
             if family.class_name and str(architecture).startswith(family.class_name):
                 return family
-    if "max_relative_position" in values or values.get("use_relative_position"):
-        return FAMILIES["nezha"]
-    known = ", ".join(sorted(FAMILIES))
-    raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
+    return FAMILIES["nezha"] if values.get("use_relative_position") else None
+
+
+def family_of(values: Mapping[str, Any], folder: Path) -> Family:
+    """`family_named`, or an error.
+
+    Raises:
+        ModelError: it names none, or one that is not known.
+    """
+    if (family := family_named(values, folder)) is None:
+        known = ", ".join(sorted(FAMILIES))
+        raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
+    return family
 
 
 def task_of(values: Mapping[str, Any]) -> str | None:
@@ -74,7 +83,7 @@ def read_encoder_config(
     """
     path = folder / CONFIG
     given, ignored = read_fields(values, family, path)
-    keys = {name: key for key, name in reversed(family.config_keys.items())}
+    keys = {name: key for key, name in reversed(list(family.config_keys.items()))}
     missing = [keys[name] for name in _REQUIRED if name in keys and name not in given]
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(missing)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from fenghuo.models.build import build as build
 from fenghuo.models.build import find_family
 from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config, task_of
 from fenghuo.models.configs import read_config as read_config
-from fenghuo.models.recognize import recognize
+from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import SAFETENSORS, Weights, best_form, name_weights
+from fenghuo.models.weights import SAFETENSORS, best_form, name_weights
 from fenghuo.net.model import Model, empty_model
 from fenghuo.rundir import write_atomic
 
@@ -62,34 +62,53 @@ def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     source = Path(source)
     values, where, stored = open_model(source)
     found = recognize(stored, values, where)
-    weights, theirs = found.weights, found.family.theirs
-    model = empty_model(found.config, found.heads, family=found.family.name)
-    wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
-    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())
-    if missing:
-        raise ModelError(f"{stored.path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
     if found.contradictions:
         raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
-    surplus = sorted(weights.shapes.keys() - wanted.keys())
-    if encoder := [name for name in surplus if name.startswith("encoder.")]:
-        raise ModelError(
-            f"{stored.path}: has tensors that {where.name} has no place for: {_some(encoder, theirs)}"
-        )
-    check_shapes(weights, wanted, theirs)
-    state = {
-        name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
-    }
-    model.load_state_dict(state, assign=True)
+    model, left = fill(found)
     model.extra = {key: values[key] for key in found.ignored if key in _KEPT}
     report = LoadReport(
         folder=source,
         family=found.family.name,
-        loaded=tuple(sorted(wanted)),
-        dropped=weights.dropped,
-        unexpected=(*weights.unexpected, *(str(theirs(name)) for name in surplus)),
+        loaded=tuple(sorted(name for name, _ in model.named_parameters())),
+        dropped=found.weights.dropped,
+        unexpected=(*found.weights.unexpected, *left),
         ignored_config=tuple(key for key in found.ignored if key not in _READ),
     )
-    return model.eval(), report
+    return model, report
+
+
+def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
+    """The model of recognized weights, in evaluation mode, and Hugging Face's names of what it has no place for.
+
+    Raises:
+        ModelError: a tensor that is missing, of another shape or damaged; encoder tensors without a place.
+    """
+    weights, task = found.weights, found.heads.task
+    path = weights.stored.path
+
+    def theirs(name: str) -> str:
+        return found.family.theirs(name, task) or name
+
+    model = empty_model(found.config, found.heads, family=found.family.name)
+    wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
+    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())
+    if missing:
+        raise ModelError(f"{path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
+    surplus = sorted(weights.shapes.keys() - wanted.keys())
+    if encoder := [name for name in surplus if name.startswith("encoder.")]:
+        raise ModelError(
+            f"{path}: has tensors that its configuration has no place for: {_some(encoder, theirs)}"
+        )
+    for name in wanted.keys() & weights.shapes.keys():
+        if weights.shapes[name] != wanted[name]:
+            raise ModelError(
+                f"{path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {wanted[name]}"
+            )
+    state = {
+        name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
+    }
+    model.load_state_dict(state, assign=True)
+    return model.eval(), tuple(theirs(name) for name in surplus)
 
 
 def open_model(source: Path) -> tuple[dict[str, Any], Path, Stored]:
@@ -129,18 +148,9 @@ _READ = (
 )
 
 
-def _some(names: list[str], theirs: Any) -> str:
-    shown = ", ".join(str(theirs(name) or name) for name in names[:3])
+def _some(names: list[str], theirs: Callable[[str], str | None]) -> str:
+    shown = ", ".join(theirs(name) or name for name in names[:3])
     return shown + (", …" if len(names) > 3 else "")
-
-
-def check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]], theirs: Any) -> None:
-    """Raise a ModelError that names the first tensor whose shape is not the wanted one."""
-    for name, shape in wanted.items():
-        if name in weights.shapes and weights.shapes[name] != shape:
-            raise ModelError(
-                f"{weights.stored.path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {shape}"
-            )
 
 
 # Values that change what is computed and that no tensor's shape shows.

@@ -10,7 +10,7 @@ from typing import Any
 
 from fenghuo.errors import ModelError
 from fenghuo.models import FAMILIES
-from fenghuo.models.configs import family_of, read_fields, task_of
+from fenghuo.models.configs import family_named, read_fields, task_of
 from fenghuo.models.family import Family
 from fenghuo.models.names import Form
 from fenghuo.models.released.stored import Stored
@@ -62,9 +62,7 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
 
 
 def _family(stored: Stored, values: Mapping[str, Any], where: Path, task: str | None) -> tuple[Family, Form]:
-    named = None
-    if values.get("model_type") or values.get("architectures"):
-        named = family_of(values, where.parent)
+    named = family_named(values, where.parent)
     candidates = [named] if named else list(FAMILIES.values())
     best, fit = None, (0, 0, 0)
     for family in candidates:
@@ -99,7 +97,7 @@ def _misfit(family: Family, weights: Weights) -> int:
 def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
     """How much speaks for this family where the names alone do not."""
     marked = bool(family.marks) and all(any(re.fullmatch(m, name) for name in stored) for m in family.marks)
-    return marked + sum(values.get(key) == only for key, only in family.fixed.items() if only)
+    return int(marked) + sum(values.get(key) == only for key, only in family.fixed.items() if only)
 
 
 def shape_values(weights: Weights, family: Family) -> dict[str, Any]:

@@ -156,13 +156,21 @@ class Model(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        *,
+        task_type_ids: Tensor | None = None,
+        langs: Tensor | None = None,
     ) -> Output:
         """The same numbers as `forward` without packing, in operations that torch.onnx and torch.export know.
 
         Masked pieces are computed too. Distances are between columns, and the pooler reads column 0: pad on
         the right. It knows no dropout on the attention's weights: export in evaluation mode.
         """
-        ids = {"segments": token_type_ids, "positions": position_ids}
+        ids = {
+            "segments": token_type_ids,
+            "positions": position_ids,
+            "tasks": task_type_ids,
+            "languages": langs,
+        }
         first = self.config.first_position
         return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids, first_position=first))
 

@@ -59,6 +59,8 @@ def read_paddle(path: Path) -> Stored:
     """
     if path.is_dir():
         return _read_folder(path)
+    if not path.is_file():  # opening a pipe would wait for its other end
+        raise ModelError(f"{path}: no such file")
     try:
         with path.open("rb") as file:
             if file.read(len(MARK)) == MARK:
@@ -147,7 +149,7 @@ def _read_folder(folder: Path) -> Stored:
 
 def is_variable(path: Path) -> bool:
     """Whether the file begins as a variable of Paddle does."""
-    if not path.is_file():  # opening a pipe would wait for its other end
+    if not path.is_file():
         return False
     try:
         with path.open("rb") as file:

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
 
@@ -121,4 +121,5 @@ def _replacing(path: Path) -> Iterator[BufferedWriter]:
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()

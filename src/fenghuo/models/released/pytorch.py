@@ -40,6 +40,8 @@ def read_pytorch(path: Path) -> Stored:
             pickled model or a TorchScript program; no table of arrays, or several; an array that claims more
             values than the file holds for it.
     """
+    if not path.is_file():  # opening a pipe would wait for its other end
+        raise ModelError(f"{path}: no such file")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             value = _from_zip(path, data) if data[:2] == b"PK" else _from_row(path, data)

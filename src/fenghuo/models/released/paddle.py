@@ -28,7 +28,7 @@ from fenghuo.models.released.paddle_write import write_paddle as write_paddle
 from fenghuo.models.released.persistable import MARK, find_values
 from fenghuo.models.released.pickled import Calls, unpickle
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.released.table import find_table
+from fenghuo.models.released.nested import find_table
 
 SLICED = "UnpackBigParamInfor@@"
 """Paddle's key for arrays above 1 GiB, which it cuts before protocol 4: {name: {"OriginShape", "slices"}}."""

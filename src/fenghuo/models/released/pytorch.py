@@ -20,7 +20,7 @@ from fenghuo.models.released.arrays import NumpyArray, Place, place_of, read_pla
 from fenghuo.models.released.pickled import unpickle
 from fenghuo.models.released.stored import Stored
 from fenghuo.models.released.strided import CALLS, Storages, Strided, checked, read_strided
-from fenghuo.models.released.table import find_table
+from fenghuo.models.released.nested import find_table
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of the older form
 _LOCAL_HEADER = struct.Struct(

@@ -15,19 +15,29 @@ from fenghuo.models.family import Family
 from fenghuo.net.config import Activation, EncoderConfig, HeadsConfig
 
 CONFIG = "config.json"
+_OTHER_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json")
 _REQUIRED = ("vocab", "width", "layers", "heads", "inner_width")
 _TASKS = {"classify": "ForSequenceClassification", "tag": "ForTokenClassification"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The folder's config.json.
+    """The folder's configuration.
 
     Raises:
         ModelError: it is missing, or not a JSON object.
     """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; a model folder needs a {CONFIG}")
+    path = find_config(Path(folder))
+    if path is None:
+        raise ModelError(f"{Path(folder) / CONFIG}: no such file; a model folder needs a {CONFIG}")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file.
+
+    Raises:
+        ModelError: not a JSON object.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
@@ -35,6 +45,24 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: holds a {type(values).__name__}, not an object")
     return values
+
+
+def find_config(source: Path) -> Path | None:
+    """The file that says what a model is: config.json of a folder, or one of another name (bert_config.json,
+    albert_config_tiny.json, ernie_config.json); of a file of weights, that of its folder. None where there is none.
+
+    Raises:
+        ModelError: several, and nothing tells which.
+    """
+    folder = source if source.is_dir() else source.parent
+    if (folder / CONFIG).is_file():
+        return folder / CONFIG
+    found = sorted(path for path in folder.glob("*config*.json") if path.name not in _OTHER_CONFIGS)
+    if len(found) > 1:
+        raise ModelError(
+            f"{folder}: several files may be its configuration; keep one: {', '.join(x.name for x in found)}"
+        )
+    return found[0] if found else None
 
 
 def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:

@@ -14,7 +14,15 @@ from safetensors.torch import save as write_safetensors
 from fenghuo.errors import ModelError
 from fenghuo.models.build import build as build
 from fenghuo.models.build import find_family
-from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config, task_of
+from fenghuo.models.configs import (
+    CONFIG,
+    config_json,
+    family_of,
+    find_config,
+    read_encoder_config,
+    read_json,
+    task_of,
+)
 from fenghuo.models.configs import read_config as read_config
 from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
@@ -112,15 +120,24 @@ def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
 
 
 def open_model(source: Path) -> tuple[dict[str, Any], Path, Stored]:
-    """The config, its path and the arrays of a folder, a checkpoint or a file.
+    """The configuration, its path (of the weights, where there is none) and the arrays of a folder, a checkpoint or
+    a file. Settings that a file of weights carries itself come before those beside it.
 
     Raises:
         ModelError: no such file, a damaged or an unsafe one.
     """
-    where = source / CONFIG if source.is_dir() else source.parent / CONFIG
-    if source.is_dir() or where.is_file():
-        return read_config(where.parent), where, open_stored(source)
-    return {}, source, open_stored(source)
+    config = find_config(source)
+    stored = open_stored(source)
+    values = {} if config is None else read_json(config)
+    for key in SETTINGS:
+        inside = stored.settings.get(key)
+        if isinstance(inside, dict):
+            values = {**values, **{name: value for name, value in inside.items() if isinstance(name, str)}}
+    return values, config or stored.path, stored
+
+
+SETTINGS = ("params", "args")
+"""What XLM and fairseq call the settings they store with the weights."""
 
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.

@@ -24,11 +24,11 @@ from fenghuo.models.released.arrays import (
     place_of,
     read_place,
 )
+from fenghuo.models.released.nested import find_table
 from fenghuo.models.released.paddle_write import write_paddle as write_paddle
 from fenghuo.models.released.persistable import MARK, find_values
 from fenghuo.models.released.pickled import Calls, unpickle
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.released.nested import find_table
 
 SLICED = "UnpackBigParamInfor@@"
 """Paddle's key for arrays above 1 GiB, which it cuts before protocol 4: {name: {"OriginShape", "slices"}}."""
@@ -69,7 +69,7 @@ def read_paddle(path: Path) -> Stored:
                 value, _ = unpickle(data, 0, len(data), path=path, calls=CALLS)
     except (OSError, ValueError) as problem:  # ValueError: an empty file
         raise ModelError(f"{path}: cannot be read ({problem})") from problem
-    table, skipped = find_table(path, value, _is_array)
+    table, beside = find_table(path, value, _is_array)
     places = {name: _place(path, name, one) for name, one in table.items()}
     joined = _joined(path, value[SLICED], places) if isinstance(value, Mapping) and SLICED in value else {}
     parts = {part for _, names in joined.values() for part in names}
@@ -88,7 +88,7 @@ def read_paddle(path: Path) -> Stored:
             done += len(piece)
         return values.reshape(shape)
 
-    return Stored(path=path, format="paddle", shapes=shapes, read=read, skipped=skipped)
+    return Stored(path=path, format="paddle", shapes=shapes, read=read, skipped=tuple(beside))
 
 
 def _is_array(value: object) -> bool:

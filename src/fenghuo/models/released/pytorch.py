@@ -17,10 +17,10 @@ from torch import Tensor
 
 from fenghuo.errors import ModelError
 from fenghuo.models.released.arrays import NumpyArray, Place, place_of, read_place
+from fenghuo.models.released.nested import find_table, settings
 from fenghuo.models.released.pickled import unpickle
 from fenghuo.models.released.stored import Stored
 from fenghuo.models.released.strided import CALLS, Storages, Strided, checked, read_strided
-from fenghuo.models.released.nested import find_table
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of the older form
 _LOCAL_HEADER = struct.Struct(
@@ -49,7 +49,7 @@ def read_pytorch(path: Path) -> Stored:
         raise ModelError(f"{path}: cannot be read ({problem})") from problem
     if isinstance(value, Strided | NumpyArray):
         raise ModelError(f"{path}: one tensor without a name, not a table of named arrays")
-    table, skipped = find_table(path, value, _is_array)
+    table, beside = find_table(path, value, _is_array)
     arrays = {name: _found(path, name, one) for name, one in table.items()}
 
     def read(name: str) -> Tensor:
@@ -57,7 +57,14 @@ def read_pytorch(path: Path) -> Stored:
         return read_place(path, name, one) if isinstance(one, Place) else read_strided(path, name, one)
 
     shapes = {name: one.shape if isinstance(one, Place) else one.size for name, one in arrays.items()}
-    return Stored(path=path, format="pytorch", shapes=shapes, read=read, skipped=skipped)
+    return Stored(
+        path=path,
+        format="pytorch",
+        shapes=shapes,
+        read=read,
+        skipped=tuple(beside),
+        settings=settings(beside),
+    )
 
 
 def _found(path: Path, name: str, array: object) -> Strided | Place:

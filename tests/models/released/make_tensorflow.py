@@ -121,7 +121,11 @@ def save_shards(folder: Path) -> dict[str, np.ndarray]:
 def save_slices(folder: Path) -> dict[str, np.ndarray]:
     """Variables that a partitioner cut along one dimension."""
     cuts = {  # name → array, how many parts, along which dimension
-        "rows": (draw((200, 3)), 3, 0),  # parts start behind 63 and 127: a number of more than one byte in a key
+        "rows": (
+            draw((200, 3)),
+            3,
+            0,
+        ),  # parts start behind 63 and 127: a number of more than one byte in a key
         "columns": (draw((2, 7), np.float16, seed=1), 2, 1),
         "whole": (draw((3,), seed=2), 1, 0),
     }
@@ -129,7 +133,9 @@ def save_slices(folder: Path) -> dict[str, np.ndarray]:
     def part_of(value):
         def initialize(shape, dtype, partition_info=None):
             offset = partition_info.var_offset if partition_info else [0] * value.ndim
-            return tf.constant(value[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))])
+            return tf.constant(
+                value[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))]
+            )
 
         return initialize
 
@@ -177,10 +183,8 @@ def make() -> None:
 
 def check(prefix: Path, values: Path) -> None:
     """Let TensorFlow read a checkpoint in its two ways, and compare every bit."""
-    wanted = {}
-    with safe_open(values, "np") as file:
-        for name in file.keys():  # noqa: SIM118: it is no dictionary
-            wanted[name] = file.get_tensor(name)
+    with safe_open(values, "np") as file:  # load_file of safetensors.numpy knows no bfloat16
+        wanted = {name: file.get_tensor(name) for name in list(file.keys())}
     reader = tf.train.load_checkpoint(str(prefix))
     there = reader.get_variable_to_shape_map()
     if set(there) != set(wanted):
@@ -194,8 +198,8 @@ def check(prefix: Path, values: Path) -> None:
             for name, value in wanted.items()
         }
         tf1.train.Saver(variables).restore(session, str(prefix))
-        for name, value in wanted.items():
-            same(name, session.run(variables[name]), value)
+        for name, value in session.run(variables).items():
+            same(name, value, wanted[name])
     latest = tf.train.latest_checkpoint(str(prefix.parent))
     if latest is None or Path(latest) != prefix:
         sys.exit(f"the latest checkpoint is {latest}")
@@ -208,7 +212,9 @@ def same(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", type=Path, metavar="PREFIX")
     parser.add_argument("--values", type=Path, metavar="FILE")
     given = parser.parse_args()

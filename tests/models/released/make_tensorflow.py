@@ -183,10 +183,8 @@ def make() -> None:
 
 def check(prefix: Path, values: Path) -> None:
     """Let TensorFlow read a checkpoint in its two ways, and compare every bit."""
-    wanted = {}
-    with safe_open(values, "np") as file:
-        for name in file.keys():  # noqa: SIM118: it is no dictionary
-            wanted[name] = file.get_tensor(name)
+    with safe_open(values, "np") as file:  # load_file of safetensors.numpy knows no bfloat16
+        wanted = {name: file.get_tensor(name) for name in list(file.keys())}
     reader = tf.train.load_checkpoint(str(prefix))
     there = reader.get_variable_to_shape_map()
     if set(there) != set(wanted):
@@ -200,8 +198,8 @@ def check(prefix: Path, values: Path) -> None:
             for name, value in wanted.items()
         }
         tf1.train.Saver(variables).restore(session, str(prefix))
-        for name, value in wanted.items():
-            same(name, session.run(variables[name]), value)
+        for name, value in session.run(variables).items():
+            same(name, value, wanted[name])
     latest = tf.train.latest_checkpoint(str(prefix.parent))
     if latest is None or Path(latest) != prefix:
         sys.exit(f"the latest checkpoint is {latest}")

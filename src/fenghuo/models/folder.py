@@ -97,6 +97,10 @@ def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
     def theirs(name: str) -> str:
         return found.family.theirs(name, task) or name
 
+    if strange := weights.inside:
+        raise ModelError(
+            f"{path}: has encoder tensors that no {found.family.name} model has: {_some(strange, str)}"
+        )
     model = empty_model(found.config, found.heads, family=found.family.name)
     wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
     missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())

@@ -97,7 +97,8 @@ def _misfit(family: Family, weights: Weights) -> int:
 def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
     """How much speaks for this family where the names alone do not."""
     marked = bool(family.marks) and all(any(re.fullmatch(m, name) for name in stored) for m in family.marks)
-    return int(marked) + sum(values.get(key) == only for key, only in family.fixed.items() if only)
+    said = [key for key, only in family.fixed.items() if only and values.get(key) == only]
+    return int(marked) + len(said)
 
 
 def shape_values(weights: Weights, family: Family) -> dict[str, Any]:

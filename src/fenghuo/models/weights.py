@@ -58,6 +58,13 @@ class Weights:
     unexpected: tuple[str, ...] = ()
     """Stored names that no rule of the form has: heads that are not supported, most often."""
 
+    @property
+    def inside(self) -> list[str]:
+        """Those of `unexpected` that belong to the encoder: it computes something else than is known here."""
+        return [
+            name for name in self.unexpected if name.removeprefix("module.").startswith(self.form.prefixes)
+        ]
+
     def read(self, ours: str) -> Tensor:
         """One tensor in float32, with memory of its own.
 

@@ -73,14 +73,14 @@ def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     if found.contradictions:
         raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
     model, left = fill(found)
-    model.extra = {key: values[key] for key in found.ignored if key in _KEPT}
+    model.extra = {key: values[key] for key in found.ignored if key in KEPT}
     report = LoadReport(
         folder=source,
         family=found.family.name,
         loaded=tuple(sorted(name for name, _ in model.named_parameters())),
         dropped=found.weights.dropped,
         unexpected=(*found.weights.unexpected, *left),
-        ignored_config=tuple(key for key in found.ignored if key not in _READ),
+        ignored_config=tuple(key for key in found.ignored if key not in READ),
     )
     return model, report
 
@@ -103,7 +103,7 @@ def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
         )
     model = empty_model(found.config, found.heads, family=found.family.name)
     wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
-    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())
+    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.zeros)
     if missing:
         raise ModelError(f"{path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
     surplus = sorted(weights.shapes.keys() - wanted.keys())
@@ -145,7 +145,7 @@ SETTINGS = ("params", "args")
 
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.
-_KEPT = (
+KEPT = (
     "fenghuo",
     "id2label",
     "label2id",
@@ -156,7 +156,7 @@ _KEPT = (
     "mask_token_id",
 )
 # Keys that are read elsewhere, or say how the file was written.
-_READ = (
+READ = (
     "model_type",
     "architectures",
     "classifier_dropout",
@@ -165,7 +165,7 @@ _READ = (
     "torch_dtype",
     "dtype",
     "transformers_version",
-    *_KEPT,
+    *KEPT,
 )
 
 
@@ -230,7 +230,7 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         fresh=tuple(fresh),
         dropped=weights.dropped,
         unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
-        ignored_config=tuple(key for key in ignored if key not in _READ),
+        ignored_config=tuple(key for key in ignored if key not in READ),
     )
 
 

@@ -57,6 +57,8 @@ class Weights:
     """Stored names that hold no weight: tables of a formula, tied copies, optimizer slots."""
     unexpected: tuple[str, ...] = ()
     """Stored names that no rule of the form has: heads that are not supported, most often."""
+    zeros: frozenset[str] = frozenset()
+    """Our names of what is not stored and is 0."""
 
     @property
     def inside(self) -> list[str]:
@@ -130,6 +132,7 @@ def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights
         renamed=renamed,
         dropped=tuple(dropped),
         unexpected=tuple(unexpected),
+        zeros=frozenset(form.zeros.keys() - shapes.keys()),
     )
 
 

@@ -80,6 +80,7 @@ BESIDE = {
     "LASER": ("model", {"params": {"num_embeddings": 9}, "dictionary": {"<s>": 0}}),
     "UniLM": ("state_dict", {"epoch": 1}),
     "DeepSpeed": ("module", {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{}]}}),
+    "scripts": ("model_state_dict", {"args": {"out": Path("runs"), "tasks": {"mlm"}, "type": torch.float16}}),
     "numpy": ("net", {"best": np.float64(0.5), "state": np.arange(600)}),
     "unknown": ("generator", {"step": 3}),
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mmap import mmap
 
 _INLINE_BYTES = 4096  # longer texts and bytes stay in the file
-_MOST_STEPS = 20_000_000  # XLM's file with 200,000 words takes a million; each step may cost 100 bytes
+_MOST_STEPS = 20_000_000  # three tables of XLM's 200,000 words take 2 million; each step may cost 100 bytes
 _LINE_BYTES = 1024
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2
 _ATOMS = (str, int, float, bytes, type(None))
@@ -75,10 +75,13 @@ class Machine:
 
     def run(self) -> object:
         for _ in range(_MOST_STEPS):
-            step = self.take(1)
-            if step == b".":
+            if self.at >= self.end:
+                raise ValueError("ends early")
+            step = self.data[self.at]
+            self.at += 1
+            if step == _STOP:
                 return self.stack.pop()
-            _STEPS[step](self)
+            _BY_NUMBER[step](self)
         raise UnsafeError(f"a pickle of more than {_MOST_STEPS:,} steps")
 
     # Reading
@@ -92,11 +95,15 @@ class Machine:
         return before
 
     def take(self, count: int) -> bytes:
-        before = self.skip(count)
-        return self.data[before : self.at]
+        before = self.at
+        after = before + count
+        if count < 0 or after > self.end:
+            raise ValueError("ends early")
+        self.at = after
+        return self.data[before:after]
 
-    def number(self, form: str) -> int:
-        return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
+    def number(self, width_bytes: int, signed: bool = False) -> int:
+        return int.from_bytes(self.take(width_bytes), "little", signed=signed)
 
     def line(self) -> str:
         end = self.data.find(b"\n", self.at, min(self.at + _LINE_BYTES, self.end))
@@ -163,10 +170,11 @@ class Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise TypeError
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Python hashes nested tuples by recursion, without a bound: a file could end the process by it.
-            parts = key if isinstance(key, tuple) else (key,)
-            if not all(isinstance(part, (*_ATOMS, Global, Span, Inert)) for part in parts):
-                raise TypeError
+            if type(key) not in _ATOMS:
+                # Python hashes nested tuples by recursion, without a bound: a file could end the process by it.
+                parts = key if isinstance(key, tuple) else (key,)
+                if not all(isinstance(part, (*_ATOMS, Global, Span, Inert)) for part in parts):
+                    raise TypeError
             target[key] = value
 
     # Names and what would be calls
@@ -221,21 +229,21 @@ _STEPS: dict[bytes, Callable[[Machine], object]] = {
     b"I": _push(lambda m: _whole_number(m.line())),
     b"L": _push(lambda m: int(m.line().rstrip("L"))),
     b"F": _push(lambda m: float(m.line())),
-    b"J": _push(lambda m: m.number("<i")),
-    b"K": _push(lambda m: m.number("B")),
-    b"M": _push(lambda m: m.number("<H")),
+    b"J": _push(lambda m: m.number(4, signed=True)),
+    b"K": _push(lambda m: m.number(1)),
+    b"M": _push(lambda m: m.number(2)),
     b"G": _push(lambda m: struct.unpack(">d", m.take(8))[0]),
-    b"\x8a": _push(lambda m: int.from_bytes(m.take(m.number("B")), "little", signed=True)),
-    b"\x8b": _push(lambda m: int.from_bytes(m.take(m.number("<i")), "little", signed=True)),
-    b"X": lambda m: m.push_text(m.number("<I")),
-    b"\x8c": lambda m: m.push_text(m.number("B")),
-    b"\x8d": lambda m: m.push_text(m.number("<Q")),
-    b"B": lambda m: m.push_bytes(m.number("<I")),
-    b"C": lambda m: m.push_bytes(m.number("B")),
-    b"\x8e": lambda m: m.push_bytes(m.number("<Q")),
-    b"\x96": lambda m: m.push_bytes(m.number("<Q")),
-    b"T": lambda m: m.push_old_text(m.number("<i")),
-    b"U": lambda m: m.push_old_text(m.number("B")),
+    b"\x8a": _push(lambda m: int.from_bytes(m.take(m.number(1)), "little", signed=True)),
+    b"\x8b": _push(lambda m: int.from_bytes(m.take(m.number(4, signed=True)), "little", signed=True)),
+    b"X": lambda m: m.push_text(m.number(4)),
+    b"\x8c": lambda m: m.push_text(m.number(1)),
+    b"\x8d": lambda m: m.push_text(m.number(8)),
+    b"B": lambda m: m.push_bytes(m.number(4)),
+    b"C": lambda m: m.push_bytes(m.number(1)),
+    b"\x8e": lambda m: m.push_bytes(m.number(8)),
+    b"\x96": lambda m: m.push_bytes(m.number(8)),
+    b"T": lambda m: m.push_old_text(m.number(4, signed=True)),
+    b"U": lambda m: m.push_old_text(m.number(1)),
     b"}": _push(lambda m: {}),
     b"]": _push(lambda m: []),
     b"\x8f": _push(lambda m: []),
@@ -253,12 +261,12 @@ _STEPS: dict[bytes, Callable[[Machine], object]] = {
     b"s": Machine.set_item,
     b"u": lambda m: m.set_items(m.since_mark()),
     b"p": lambda m: m.put(int(m.line())),
-    b"q": lambda m: m.put(m.number("B")),
-    b"r": lambda m: m.put(m.number("<I")),
+    b"q": lambda m: m.put(m.number(1)),
+    b"r": lambda m: m.put(m.number(4)),
     b"\x94": lambda m: m.put(len(m.memo)),
     b"g": _push(lambda m: m.memo[int(m.line())]),
-    b"h": _push(lambda m: m.memo[m.number("B")]),
-    b"j": _push(lambda m: m.memo[m.number("<I")]),
+    b"h": _push(lambda m: m.memo[m.number(1)]),
+    b"j": _push(lambda m: m.memo[m.number(4)]),
     b"c": lambda m: m.push_global(m.line(), m.line()),
     b"\x93": lambda m: m.push_global(*(m.stack.pop(), m.stack.pop())[::-1]),
     b"R": Machine.call,
@@ -266,3 +274,5 @@ _STEPS: dict[bytes, Callable[[Machine], object]] = {
     b"b": Machine.build,
     b"Q": Machine.persist,
 }
+_STOP = ord(".")
+_BY_NUMBER = {ord(step): do for step, do in _STEPS.items()}

@@ -65,7 +65,8 @@ def _parameter(data: object, *_: object) -> object:
     return data
 
 
-_BUILTINS = (set, frozenset, list, dict, tuple, int, float, str, bool, complex)
+_BUILTINS = (set, frozenset, list, dict, tuple, int, float, str, bool, complex, slice, range, bytearray)
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 CALLS: Calls = {
     **PLAIN_CALLS,
     "torch._utils._rebuild_tensor": _tensor,
@@ -78,6 +79,9 @@ CALLS: Calls = {
             *(f"torch.{place}{name}" for name in _STORAGES for place in ("", "cuda.")),
             *(str(dtype) for dtype in _STORAGES.values()),
             *(f"builtins.{kind.__name__}" for kind in _BUILTINS),
+            *(
+                f"pathlib.{place}{kind}" for kind in _PATHS for place in ("", "_local.")
+            ),  # _local: Python 3.13
             *("torch.Size", "torch.device", "argparse.Namespace", "numpy._core.multiarray.scalar"),
         ),
         Inert,

@@ -251,10 +251,15 @@ def save_model(
     folder = Path(folder)
     card = find_family(family or model.family)
     values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
+    heads = model.heads_config
+    bare = card.class_name and not (
+        heads.mlm or heads.pair or heads.task
+    )  # transformers writes an encoder so
     tensors = {}
     for name, parameter in model.named_parameters():
         if (theirs := card.theirs(name, model.heads_config.task)) is None:
             raise ModelError(f"a {card.name} folder has no name for {name}")
+        theirs = theirs.removeprefix(card.form.prefixes[0]) if bare else theirs
         tensors[theirs] = parameter.detach().to("cpu").contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / SAFETENSORS, write_safetensors(tensors, metadata={"format": "pt"}))

@@ -50,7 +50,8 @@ def test_a_card_is_short_and_says_where_it_comes_from(name):
 
 def heads_of(card):
     """The heads its files can hold."""
-    return [heads for heads in HEADS if card.pooler or not heads.pooler]
+    more = [HeadsConfig(mlm=True, pair=True, entity=True)] if card.defaults.get("entity_width") else []
+    return [heads for heads in HEADS + more if card.pooler or not heads.pooler]
 
 
 def small(card, **values):
@@ -71,6 +72,7 @@ def test_each_tensor_has_one_name_there_and_back(card, form):
         **({"shared": "feed_forward"} if "sharing ffn" in form.name else {}),
         **({"tasks": 3} if card.name == "ernie" else {}),
         **({"languages": 4} if card.name == "xlm" else {}),
+        **({"layer_types": ("mix", "norm")} if card.name == "ernie_thu" else {}),
     }
     for heads in heads_of(card):
         ours = list(empty_model(small(card, **values), heads).state_dict())

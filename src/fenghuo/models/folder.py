@@ -154,6 +154,7 @@ _UNSHAPED = (
     "norm_first",
     "widen",
     "shared",
+    "entity_heads",
 )
 
 

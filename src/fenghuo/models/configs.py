@@ -143,12 +143,14 @@ def read_fields(
         if key not in values:
             continue
         value = _translated(values[key], family.config_values.get(key), path, key)
-        kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(
-            types[name], (str,)
-        )
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        kind = types[name].removeprefix("tuple[").removesuffix(", ...]")
+        kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(kind, (str,))
+        parts = value if isinstance(value, list) else [value]
+        if isinstance(value, list) != types[name].startswith("tuple[") or any(
+            not isinstance(x, kinds) or (isinstance(x, bool) and bool not in kinds) for x in parts
+        ):
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
-        given[name] = value
+        given[name] = tuple(value) if isinstance(value, list) else value
     for key, name in family.switches.items():
         if name in given and not values.get(key, False):
             given[name] = 0

@@ -185,6 +185,7 @@ _UNSHAPED = (
     "norm_first",
     "widen",
     "shared",
+    "entity_heads",
 )
 
 

@@ -1,6 +1,7 @@
 """The encoder: embedding, then layers, over flat pieces."""
 
-# Shapes: S sequences, T flat pieces (or B, L of a padded batch), D width, H heads, P (query, key) pairs.
+# Shapes: S sequences, T flat pieces (or B, L of a padded batch), D width, E entity width,
+# H heads, P (query, key) pairs.
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import EncoderConfig as EncoderConfig
 from fenghuo.net.embed import Embedding
+from fenghuo.net.entity import EntityStream, Fusion, entity_config, packed_entities
 from fenghuo.net.feed_forward import FeedForward
 from fenghuo.net.hear_packed import PackedHear
 from fenghuo.net.packing import Packing
@@ -28,6 +30,8 @@ class Encoded:
     scores: dict[int, Tensor] = field(default_factory=dict)
     """Layer → (H, P): scaled scores before the softmax, NEZHA's relative term included, of the pairs of real
     pieces, sequence by sequence and row by row. Layers that were asked for only."""
+    entity_states: list[Tensor] = field(default_factory=list)
+    """(T, E) each, beside `states`: the entity stream, where there is one."""
 
 
 class Encoder(nn.Module):
@@ -40,7 +44,14 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = Embedding(config)
         self.attentions = nn.ModuleList(Attention(config) for _ in range(config.attention_groups))
-        self.feeds = nn.ModuleList(FeedForward(config) for _ in range(config.feed_groups))
+        kinds = config.layer_types or ["sim"] * config.feed_groups
+        self.feeds = nn.ModuleList(
+            FeedForward(config) if kinds[group] == "sim" else Fusion(config)
+            for group in range(config.feed_groups)
+        )
+        self.entity_attentions = nn.ModuleDict(
+            {str(n): Attention(entity_config(config)) for n, kind in enumerate(kinds) if kind == "norm"}
+        )
         # A buffer, so that it moves with the weights; not persistent, because it is a formula.
         nezha = config.position == "nezha"
         table = distance_table(config.relative_clip, config.head_width) if nezha else None
@@ -56,6 +67,8 @@ class Encoder(nn.Module):
         tasks_T: Tensor | None = None,
         languages_T: Tensor | None = None,
         allowed: Tensor | None = None,
+        entities_TE: Tensor | None = None,
+        entity_mask_T: Tensor | None = None,
         states: bool = False,
         scores: Collection[int] = (),
     ) -> Encoded:
@@ -67,6 +80,8 @@ class Encoder(nn.Module):
             segments_T, tasks_T, languages_T: (T,) ids; zeros where not given.
             positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
+            entities_TE, entity_mask_T: (T, E) vectors of the entities that pieces name, (T,) 1 where one does; see
+                `packed_entities` for what stands there by default.
             states: keep the output of the embedding and of each layer.
             scores: layers whose attention scores to keep; this costs memory of H * P numbers each.
 
@@ -91,18 +106,40 @@ class Encoder(nn.Module):
             positions_T = packing.positions_T + self.config.first_position
         ids["positions"] = positions_T
         kept: list[Tensor] = []
-        last_TD = self.run(ids, hear, kept if states else None)
-        return Encoded(last_TD=last_TD, packing=packing, states=kept, scores=hear.scores)
+        entities = packed_entities(
+            self.config, packing, entities_TE, entity_mask_T, allowed_P=allowed, dropout=hear.dropout
+        )
+        last_TD = self.run(ids, hear, kept if states else None, entities)
+        entity_states = [] if entities is None else entities.states
+        return Encoded(
+            last_TD=last_TD, packing=packing, states=kept, scores=hear.scores, entity_states=entity_states
+        )
 
-    def run(self, ids: dict[str, Tensor | None], hear: Hear, keep: list[Tensor] | None = None) -> Tensor:
-        """The stack in any layout, to (…, D); `keep` receives each state on the way."""
+    def run(
+        self,
+        ids: dict[str, Tensor | None],
+        hear: Hear,
+        keep: list[Tensor] | None = None,
+        entities: EntityStream | None = None,
+    ) -> Tensor:
+        """The stack in any layout, to (…, D); `keep`, and the entities' own list, receive each state on the way."""
         x: Tensor = self.embed(ids)
+        if entities is not None:
+            entities.now = entities.now.to(x.dtype)
         layers = self.config.layers
         for layer in range(layers):
             if keep is not None:
                 keep.append(x)
+                if entities is not None:
+                    entities.states.append(entities.now)
             x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear)
-            x = self.feeds[layer * len(self.feeds) // layers](x)
+            feed = self.feeds[layer * len(self.feeds) // layers]
+            if entities is None or self.config.layer_types[layer] == "sim":
+                x = feed(x)
+            else:
+                x, entities.now = feed(x, entities.heard(layer, self.entity_attentions))
         if keep is not None:
             keep.append(x)
+            if entities is not None:
+                entities.states.append(entities.now)
         return x

@@ -1,6 +1,7 @@
 """An encoder and its heads: packed for training and distillation, padded for everybody else."""
 
-# Shapes: S sequences, T flat pieces, D width, B rows, L columns of a padded batch, V pieces, C outputs.
+# Shapes: S sequences, T flat pieces, D width, B rows, L columns of a padded batch, V pieces, C outputs,
+# E entity width.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
-from fenghuo.net.heads import ClassifyHead, MlmHead, PairHead, Pooler, TagHead
+from fenghuo.net.entity import check_entities, padded_entities
+from fenghuo.net.heads import ClassifyHead, EntityHead, MlmHead, PairHead, Pooler, TagHead
 from fenghuo.net.hear_padded import PaddedHear
-from fenghuo.net.packing import Packing, unpack
+from fenghuo.net.packing import Packing, pack, unpack
 from fenghuo.net.padded import PaddedBatch
 
 
@@ -47,6 +49,7 @@ class Model(nn.Module):
         self.mlm = MlmHead(config, self.encoder.embed) if heads.mlm else None
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
+        self.entity = EntityHead(config) if heads.entity else None
         dropout = config.dropout if heads.dropout is None else heads.dropout
         kinds = {"classify": ClassifyHead, "tag": TagHead}
         self.head = kinds[heads.task](config, heads.outputs, dropout) if heads.task else None
@@ -55,7 +58,7 @@ class Model(nn.Module):
         self, batch: Mapping[str, Tensor], *, states: bool = False, scores: Collection[int] = ()
     ) -> Encoded:
         """Encode a flat batch: `pieces` (T,), `lengths` (S,) and, where they matter, `segments`, `positions`,
-        `tasks`, `languages` (T,) and `allowed` (P,). See `Encoder.forward`."""
+        `tasks`, `languages` (T,), `allowed` (P,), `entities` (T, E) and `entity_mask` (T,). See `Encoder.forward`."""
         encoded: Encoded = self.encoder(
             batch["pieces"],
             Packing.of(batch["lengths"], batch["pieces"].device),
@@ -64,6 +67,8 @@ class Model(nn.Module):
             tasks_T=batch.get("tasks"),
             languages_T=batch.get("languages"),
             allowed=batch.get("allowed"),
+            entities_TE=batch.get("entities"),
+            entity_mask_T=batch.get("entity_mask"),
             states=states,
             scores=scores,
         )
@@ -105,6 +110,8 @@ class Model(nn.Module):
         *,
         task_type_ids: Tensor | None = None,
         langs: Tensor | None = None,
+        entities: Tensor | None = None,
+        entity_mask: Tensor | None = None,
     ) -> Output:
         """A padded batch, called as transformers calls its models; inside, only real pieces are computed.
 
@@ -115,6 +122,8 @@ class Model(nn.Module):
             token_type_ids, task_type_ids, langs: (B, L) ids; zeros where not given.
             position_ids: (B, L) or (1, L) places; by default the column, in RoBERTa as `PaddedBatch.of` says. Learned
                 positions look them up, NEZHA's distances are their differences.
+            entities: (B, L, E) vectors of what pieces name, for a model with an entity stream.
+            entity_mask: (B, L), 0 where a piece names nothing; see `packed_entities`.
 
         Raises:
             ValueError: shapes that do not fit, ids out of range, a row too long for learned positions.
@@ -127,8 +136,9 @@ class Model(nn.Module):
         }
         batch = PaddedBatch.of(input_ids, attention_mask, ids, first_position=self.config.first_position)
         if torch.compiler.is_exporting():
-            return self._forward_padded(batch)
+            return self._forward_padded(batch, entities, entity_mask)
         rows, columns = input_ids.shape
+        check_entities(self.config, (rows, columns), entities, entity_mask)
         packed = batch.pack()
         encoded: Encoded = self.encoder(
             packed.words_T,
@@ -138,6 +148,8 @@ class Model(nn.Module):
             tasks_T=packed.ids["tasks"],
             languages_T=packed.ids["languages"],
             allowed=packed.allowed_P,
+            entities_TE=None if entities is None else pack(entities, packed.kept_T),
+            entity_mask_T=None if entity_mask is None else pack(entity_mask, packed.kept_T),
         )
         pooled = None if self.pooler is None else self.pooler(_first(encoded))
         logits_T = self._piece_logits(encoded.last_TD)
@@ -159,6 +171,8 @@ class Model(nn.Module):
         *,
         task_type_ids: Tensor | None = None,
         langs: Tensor | None = None,
+        entities: Tensor | None = None,
+        entity_mask: Tensor | None = None,
     ) -> Output:
         """The same numbers as `forward` without packing, in operations that torch.onnx and torch.export know.
 
@@ -172,15 +186,19 @@ class Model(nn.Module):
             "languages": langs,
         }
         first = self.config.first_position
-        return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids, first_position=first))
+        batch = PaddedBatch.of(input_ids, attention_mask, ids, first_position=first)
+        return self._forward_padded(batch, entities, entity_mask)
 
-    def _forward_padded(self, batch: PaddedBatch) -> Output:
+    def _forward_padded(
+        self, batch: PaddedBatch, entities: Tensor | None, entity_mask: Tensor | None
+    ) -> Output:
         length = batch.words_BL.shape[1]
         hear = PaddedHear(self.config, batch.allowed, length, self.encoder.distances)
         ids = {"words": batch.words_BL, **batch.ids}
         if ids["positions"] is None:
             ids["positions"] = torch.arange(length, device=batch.allowed.device)[None]
-        last_BLD = self.encoder.run(ids, hear)
+        stream = padded_entities(self.config, batch.allowed, entities, entity_mask)
+        last_BLD = self.encoder.run(ids, hear, entities=stream)
         pooled = None if self.pooler is None else self.pooler(last_BLD[:, 0])
         logits = self._piece_logits(last_BLD)
         return Output(

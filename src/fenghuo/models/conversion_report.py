@@ -44,8 +44,12 @@ class ConversionReport:
 
     @property
     def missing(self) -> list[str]:
-        """The heads a model of this family may have, and this file has not."""
-        may = {"pooler": self.family.pooler, "pair": self.family.theirs("pair.out.weight") is not None}
+        """The heads a pretrained model of this family may have, and this file has not."""
+        may = {
+            "head": False,
+            "pooler": self.family.pooler,
+            "pair": self.family.theirs("pair.out.weight") is not None,
+        }
         may["entity"] = self.family.theirs("entity.dense.weight") is not None
         return [HEADS[head] for head in self.absent if may.get(head, True)]
 

@@ -16,6 +16,7 @@ from fenghuo.errors import DiskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedWriter
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENODEV, errno.ENXIO}
 _NOT_OF_ROOM = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
@@ -31,13 +32,23 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Raises:
         DiskError: the system refused; the old file, if there was one, is untouched.
     """
-    content = data.encode() if isinstance(data, str) else data
+    with file_atomic(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def file_atomic(path: Path) -> Iterator[BufferedWriter]:
+    """A file to be written bit by bit, which takes the place of `path` when it is whole; else nothing changes.
+
+    Raises:
+        DiskError: the system refused; the old file, if there was one, is untouched.
+    """
     beside = _beside(path, _TEMPORARY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with open(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

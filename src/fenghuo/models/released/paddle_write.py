@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from io import BufferedWriter
 from pathlib import Path
 
@@ -16,8 +14,7 @@ from torch import Tensor
 from fenghuo.errors import ModelError
 from fenghuo.models.released.arrays import NUMPY_TYPES
 from fenghuo.models.released.persistable import header
-from fenghuo.rundir import disk_error, folder_atomic
-from fenghuo.rundir.atomic import fsync_folder
+from fenghuo.rundir import file_atomic, folder_atomic
 
 _CODES = {dtype: code for code, dtype in NUMPY_TYPES.items() if code[0] != "u" or code == "u1"}
 _CODES[torch.bfloat16] = "u2"  # numpy has no name for it, and Paddle takes 16 bits without a sign for it
@@ -37,7 +34,7 @@ def write_paddle(path: Path, arrays: Mapping[str, Tensor]) -> None:
         DiskError: the system refused; what was there before is untouched.
     """
     if path.suffix == ".pdparams":
-        with _replacing(path) as file:
+        with file_atomic(path) as file:
             file.write(b"\x80\x04}")
             for name, array in arrays.items():
                 _pickle(file, path, name, array)
@@ -104,22 +101,3 @@ def _file_names(path: Path, names: list[str]) -> list[str]:
         if above is not None:
             raise ModelError(f"{path}: {seen[above]!r} would be a file, and the folder of {seen[name]!r}")
     return names
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BufferedWriter]:
-    """A file that takes the place of `path` when it is whole; `write_atomic` would need it all in memory."""
-    beside = path.parent / f".{path.name}.writing-{os.getpid()}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise disk_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()

@@ -9,11 +9,8 @@ Source: tensorflow/core/util/tensor_bundle, whose behaviour decides where the fo
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -33,8 +30,7 @@ from fenghuo.models.released.bundle_index import (
 from fenghuo.models.released.crc32c import masked_crc32c
 from fenghuo.models.released.stored import Stored
 from fenghuo.models.released.table import is_table, read_table, table_bytes
-from fenghuo.rundir import disk_error, write_atomic
-from fenghuo.rundir.atomic import fsync_folder
+from fenghuo.rundir import file_atomic, write_atomic
 
 _FILE_OF = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})", re.DOTALL)
 
@@ -120,37 +116,25 @@ def write_tensorflow(prefix: Path, arrays: Mapping[str, Tensor]) -> None:
         if key == HEADER_KEY or key.startswith(SLICE_MARK):
             raise ModelError(f"{prefix}: the format has no place for an array named {name!r}")
     index, data = beside(prefix, ".index"), beside(prefix, ".data-00000-of-00001")
-    # Hidden and so named, it is swept up like every leftover of a killed writer.
-    unfinished = data.with_name(f".{data.name}.writing-{secrets.token_hex(4)}")
     entries = [(HEADER_KEY, header_bytes(1))]
-    try:
-        prefix.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("xb") as file:
-            for key, name in names:
-                array = arrays[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
-                if array.dtype not in NUMBERS:
-                    raise ModelError(f"{prefix}: {name}: TensorFlow has no number type for {array.dtype}")
-                content = array.reshape(-1).view(torch.uint8).numpy()
-                entry = Entry(
-                    kind=NUMBERS[array.dtype],
-                    shape=tuple(array.shape),
-                    offset=file.tell(),
-                    size_bytes=content.nbytes,
-                    crc=masked_crc32c(content),
-                )
-                file.write(content.data)
-                entries.append((key, entry_bytes(entry)))
-            file.flush()
-            os.fsync(file.fileno())
+    with file_atomic(data) as file:
+        for key, name in names:
+            array = arrays[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
+            if array.dtype not in NUMBERS:
+                raise ModelError(f"{prefix}: {name}: TensorFlow has no number type for {array.dtype}")
+            content = array.reshape(-1).view(torch.uint8).numpy()
+            entry = Entry(
+                kind=NUMBERS[array.dtype],
+                shape=tuple(array.shape),
+                offset=file.tell(),
+                size_bytes=content.nbytes,
+                crc=masked_crc32c(content),
+            )
+            file.write(content.data)
+            entries.append((key, entry_bytes(entry)))
+        file.flush()
         # An index beside data that are not its own would be told of as damage; a missing one as what it is.
         index.unlink(missing_ok=True)
-        os.replace(unfinished, data)
-        fsync_folder(prefix.parent)
-    except OSError as error:
-        raise disk_error(data, error) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
     write_atomic(index, table_bytes(entries))
     latest = "".join(
         chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in prefix.name.encode()

@@ -19,7 +19,7 @@ from fenghuo.models.configs import read_config as read_config
 from fenghuo.models.recognize import recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import SAFETENSORS, Weights, best_form, name_weights
+from fenghuo.models.weights import SAFETENSORS, Weights, best_form, name_weights, stored_tensors
 from fenghuo.net.model import Model, empty_model
 from fenghuo.rundir import write_atomic
 
@@ -148,6 +148,8 @@ _UNSHAPED = (
     "heads",
     "position",
     "relative_clip",
+    "same_length",
+    "cutoffs",
     "first_position",
     "activation",
     "norm_eps",
@@ -220,11 +222,8 @@ def save_model(
     folder = Path(folder)
     card = find_family(family or model.family)
     values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        if (theirs := card.theirs(name, model.heads_config.task)) is None:
-            raise ModelError(f"a {card.name} folder has no name for {name}")
-        tensors[theirs] = parameter.detach().to("cpu").contiguous()
+    ours = {name: x.detach().to("cpu") for name, x in model.named_parameters()}
+    tensors = stored_tensors(card.form, ours, model.config.layers, model.heads_config.task)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / SAFETENSORS, write_safetensors(tensors, metadata={"format": "pt"}))
     write_atomic(folder / CONFIG, json.dumps(values, ensure_ascii=False, indent=2) + "\n")

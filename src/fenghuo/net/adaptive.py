@@ -54,7 +54,7 @@ class AdaptiveWords(nn.Module):
             parts.append(widen(table(flat[place] - low)))
             places.append(place)
         vectors = torch.cat(parts).index_select(0, torch.cat(places).argsort()) * self.scale
-        return vectors.view(*ids.shape, -1)
+        return vectors.view(*ids.shape, vectors.shape[1])
 
 
 class ClusterBias(nn.Module):

@@ -148,13 +148,11 @@ def process(*words: str, **environment: str) -> subprocess.Popen[str]:
 
 def test_help_lists_the_verbs_in_the_datas_order(capfd: pytest.CaptureFixture[str]) -> None:
     told = run(capfd, "--help")
-    verbs = (
-        "demo corpus vocab pretrain finetune augment distill quantize export evaluate predict serve report"
-    )
+    verbs = "demo corpus vocab convert pretrain finetune augment distill quantize export evaluate predict serve report"
     places = [re.search(rf"│ {verb} ", told.out) for verb in [*verbs.split(), "ledger"]]
     assert all(places)
     assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
-    for later in ("study", "prune", "convert"):
+    for later in ("study", "prune"):
         assert f"│ {later} " not in told.out
     assert (told.code, run(capfd).out) == (0, told.out)
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from fenghuo.errors import ModelError
 from fenghuo.models.build import build, encoder_config
+from fenghuo.models.convert import convert
 from fenghuo.models.folder import load_model, load_with_report, save_model
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import empty_model
@@ -81,6 +82,36 @@ def test_an_untied_softmax_is_refused(folder):
             load_model(folder)
 
 
+def test_a_pickle_as_released_is_converted(folder, tmp_path):
+    """One file of torch.save, with every copy and the frequencies of the sines."""
+    stored = load_file(folder / "model.safetensors")
+    before = load_model(folder)
+    (folder / "model.safetensors").unlink()
+    words = {name: stored[f"transformer.word_emb.emb_{name}"] for name in ("layers.1.weight", "projs.1")}
+    stored |= {f"crit.out_{name}": x.clone() for name, x in words.items()}
+    torch.save({**stored, "transformer.pos_emb.inv_freq": torch.ones(4)}, folder / "pytorch_model.bin")
+    report = convert(folder, tmp_path / "out")
+    assert report.family.name == "transfo-xl"
+    assert "not checked: it says what follows" in str(report.health)
+    after = load_model(tmp_path / "out")
+    ids = torch.randint(20, (2, 9))
+    assert torch.equal(before(ids).logits, after(ids).logits)
+
+
+def test_an_encoder_alone_is_written_as_transformers_writes_it(tmp_path):
+    values = {"layers": 2, "heads": 2, "width": 8, "inner_width": 12, "relative_shared": True}
+    heads = HeadsConfig(pooler=False)
+    model = build(None, family="transfo-xl", values=values, vocab=20, heads=heads, seed=0).eval()
+    save_model(model, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {"r_w_bias", "layers.1.dec_attn.r_w_bias", "layers.0.dec_attn.qkv_net.weight"} <= stored.keys()
+    again, report = load_with_report(tmp_path)
+    assert report.unexpected == ()
+    assert len(report.dropped) == 4
+    ids = torch.randint(20, (2, 9))
+    assert torch.equal(model(ids).last_hidden_state, again(ids).last_hidden_state)
+
+
 def test_memory_and_clip_are_values_of_the_folder(folder):
     """No weight depends on them, so that an evaluation may remember more than training did."""
     ids = torch.randint(20, (2, 9))
@@ -98,9 +129,9 @@ def test_memory_and_clip_are_values_of_the_folder(folder):
     [
         ({"d_head": 3}, "d_head is 3; with its other values only 4 is supported"),
         ({"d_embed": 4}, "d_embed is 4; with its other values only 8 is supported"),
-        ({"cutoffs": 9}, "cutoffs is 9, not a list of whole numbers"),
+        ({"cutoffs": 9}, "cutoffs is 9, not a value of that key"),
         ({"cutoffs": [9, 4]}, "above the one before"),
-        ({"cutoffs": [7]}, "emb_layers"),
+        ({"cutoffs": [7]}, "config.json wants"),
         ({"attn_type": 2}, "attn_type is 2"),
         ({"proj_share_all_but_first": False}, "proj_share_all_but_first is False"),
         ({"untie_r": True}, "dec_attn.r_"),

@@ -343,7 +343,7 @@ def test_values_that_do_not_fit_are_named(tiny, values, message):
     [
         ({"task": "tag"}, "outputs >= 1"),
         ({"outputs": 2}, "without a task head"),
-        ({"pooler": False, "pair": True}, "both read the pooler"),
+        ({"pooler": False, "pair": True}, "reads the pooler, which is absent"),
     ],
 )
 def test_heads_that_do_not_fit_are_named(values, message):

@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 AUTO = {
     "ForPreTraining": transformers.AutoModelForPreTraining,
     "ForMaskedLM": transformers.AutoModelForMaskedLM,
+    "WithLMHeadModel": transformers.AutoModelForMaskedLM,
     "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
     "ForTokenClassification": transformers.AutoModelForTokenClassification,
     "LMHeadModel": transformers.AutoModelForCausalLM,
@@ -63,11 +64,14 @@ def differences(folder: Path) -> dict[str, float]:
     """Largest absolute differences where the mask shows a piece."""
     values = load_file(folder / "values.safetensors")
     shown = values["attention_mask"].bool()
-    inputs = {key: values.pop(key) for key in ("input_ids", "attention_mask", "token_type_ids")}
+    names = ("input_ids", "attention_mask", "token_type_ids", "task_type_ids", "langs")
+    inputs = {key: values.pop(key) for key in names if key in values}
     with torch.no_grad():
         out = load(folder)(**inputs, output_hidden_states=True)
     last = out.hidden_states[-1]
     found = {"last": last, "logits": out.get("logits"), "pair": out.get("seq_relationship_logits")}
+    if found["pair"] is None:
+        found["pair"] = out.get("sop_logits")
     if found["logits"] is None:
         found["logits"] = out.get("prediction_logits")
     worst = {}

@@ -72,6 +72,6 @@ def near() -> Callable[..., None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not DIFFERENCES or not (config.getoption("--golden") or config.getoption("--reference")):
         return
-    terminalreporter.section("largest absolute differences from transformers")
+    terminalreporter.section("largest absolute differences from the reference")
     for (group, what), worst in sorted(DIFFERENCES.items()):
         terminalreporter.write_line(f"{group:32} {what:28} {worst:.1e}")

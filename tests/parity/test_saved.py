@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,21 @@ TEXTS = [
 ]
 
 
+FAMILIES = {
+    "bert": {},
+    "nezha": {"relative_clip": 16},
+    "roberta": {},
+    "albert": {"embed_width": 16},
+    "ernie": {"tasks": 3, "segments": 4},
+    "xlm": {"languages": 4},
+}
+
+
 def save(folder: Path, family: str, heads: HeadsConfig) -> None:
     """A model folder with its tokenizer, some inputs, and what fenghuo makes of them."""
     tokenizer = train_vocabulary([text for text in TEXTS for _ in range(3)], size=120)
     vocab = tokenizer.vocabulary.size
-    shape = {"layers": 2, "heads": 4, "width": 48, "relative_clip": 16, "max_length": 256}
+    shape = {"layers": 2, "heads": 4, "width": 48, "inner_width": 192, "max_length": 256, **FAMILIES[family]}
     model = build(None, family=family, values=shape, vocab=vocab, heads=heads, seed=0).eval()
     torch.manual_seed(1)
     with torch.no_grad():
@@ -42,21 +53,33 @@ def save(folder: Path, family: str, heads: HeadsConfig) -> None:
     labels = [f"label {i}" for i in range(heads.outputs)]
     save_model(model, folder, extra={"labels": labels, "fenghuo": {"task": {"labels": labels}}})
     tokenizer.save(folder)
-    ids, mask = torch.randint(vocab, (3, 150)), torch.ones(3, 150, dtype=torch.long)
+    ids, mask = torch.randint(3, vocab, (3, 150)), torch.ones(3, 150, dtype=torch.long)
     mask[1, 40:] = 0
-    segments = torch.randint(2, ids.shape)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.config.segments > 1:
+        inputs["token_type_ids"] = torch.randint(model.config.segments, ids.shape)
+    if model.config.tasks:
+        inputs["task_type_ids"] = torch.randint(model.config.tasks, ids.shape)
+    if model.config.languages:
+        inputs["langs"] = torch.randint(model.config.languages, ids.shape)
     with torch.no_grad():
-        out = model(ids, mask, segments)
-    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-    values |= {"last": out.last_hidden_state, "logits": out.logits, "pair": out.pair_logits}
+        out = model(**inputs)
+    values = {**inputs, "last": out.last_hidden_state, "logits": out.logits, "pair": out.pair_logits}
     save_file({name: x for name, x in values.items() if x is not None}, folder / "values.safetensors")
     encoded = [{"text": text, "ids": tokenizer.encode(text).ids.tolist()} for text in TEXTS]
     (folder / "texts.json").write_text(json.dumps(encoded), encoding="utf-8")
 
 
+def heads_of(family: str) -> dict[str, HeadsConfig]:
+    """The heads that a class of transformers has for the family."""
+    if family == "xlm":
+        return {name: replace(heads, pooler=False) for name, heads in HEADS.items() if not heads.pair}
+    return {name: heads for name, heads in HEADS.items() if family != "roberta" or not heads.pair}
+
+
 def test_transformers_loads_what_is_saved(reference, tmp_path, near):
-    for family in ("bert", "nezha"):
-        for name, heads in HEADS.items():
+    for family in FAMILIES:
+        for name, heads in heads_of(family).items():
             save(tmp_path / f"{family}-{name}", family, heads)
     run = subprocess.run([reference, CHECK, tmp_path], capture_output=True, text=True, check=False)
     if run.returncode:
@@ -67,4 +90,4 @@ def test_transformers_loads_what_is_saved(reference, tmp_path, near):
             group = f"saved, transformers {report['version']}"
             near(group, f"{folder} {what}", torch.tensor(worst), torch.tensor(0.0), within=1e-5)
     checked = {folder.split("-")[0] for folder in report["differences"]}
-    assert checked == ({"bert", "nezha"} if report["has_nezha"] else {"bert"})
+    assert checked == (FAMILIES.keys() if report["has_nezha"] else FAMILIES.keys() - {"nezha"})

@@ -27,7 +27,7 @@ INTRODUCTION = """From raw text, Chinese first, to a small, fast language encode
 text → corpus → pretrain → finetune → distill → quantize → serve"""
 
 _ORDER = [
-    *("demo", "corpus", "vocab", "pretrain", "finetune", "augment", "distill", "quantize"),
+    *("demo", "corpus", "vocab", "convert", "pretrain", "finetune", "augment", "distill", "quantize"),
     *("export", "evaluate", "predict", "serve", "report", "ledger"),
 ]
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from fenghuo.errors import UsageError
 from fenghuo.progress import say
 
 
@@ -80,6 +81,31 @@ def vocab_train(
     load("fenghuo.corpus.vocabulary:train")(
         input, out, size=size, lowercase=lowercase, min_frequency=min_frequency
     )
+
+
+def convert(
+    source: Path,
+    *,
+    out: Path | None = None,
+    to: Literal["huggingface", "tensorflow", "paddle"] = "huggingface",
+    inspect: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """
+    Args:
+        source: Folder, prefix of a TensorFlow checkpoint, file of weights, or archive (zip, tar).
+        out: Folder to make.
+        to: Whose files to write.
+        inspect: List every tensor and write nothing.
+        overwrite: Replace a folder that is there.
+    """
+    if (out is None) != inspect:
+        raise UsageError("--out says where to; --inspect writes nothing: give one of them")
+    report = load("fenghuo.models.convert:convert")(source, out, to=to, overwrite=overwrite)
+    for line in report.lines(shapes=inspect):
+        print(line)
+    if out is not None:
+        say(f"{out}: written for {to}")
 
 
 def export(model: Path, *, format: Literal["onnx"] = "onnx", out: Path | None = None) -> None:
@@ -260,6 +286,15 @@ PLAIN: dict[str, Plain] = {
         function=demo,
         help="The whole way, from raw text to a small service, on real text that ships with a package.",
         examples=("fenghuo demo", "fenghuo demo --out /tmp/way --scale full"),
+    ),
+    "convert": Plain(
+        function=convert,
+        help="Released weights (TensorFlow, Paddle, PyTorch) to a model folder, and back, with a load report.",
+        examples=(
+            "fenghuo convert chinese_L-12_H-768_A-12.zip --out bert-base-chinese",
+            "fenghuo convert nezha/model.ckpt-691689 --inspect",
+            "fenghuo convert runs/student/model --to tensorflow --out student-tf",
+        ),
     ),
     "export": Plain(
         function=export,

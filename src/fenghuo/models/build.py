@@ -82,7 +82,7 @@ def build(
     from fenghuo.net.model import build_model
 
     card, config = encoder_config(preset, family=family, values=values, vocab=vocab)
-    if heads.pair and not card.pooler:
-        raise ModelError(f"a {card.name} model has no pooler, and a pair head reads it")
+    if heads.pair and card.theirs("pair.out.weight") is None:
+        raise ModelError(f"a {card.name} model has no head for pairs of sentences")
     heads = replace(heads, pooler=heads.pooler and card.pooler)
     return build_model(config, heads, seed=seed, family=card.name)

@@ -15,19 +15,29 @@ from fenghuo.models.family import Family
 from fenghuo.net.config import Activation, EncoderConfig, HeadsConfig
 
 CONFIG = "config.json"
+_OTHER_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json")
 _REQUIRED = ("vocab", "width", "layers", "heads", "inner_width")
 _TASKS = {"classify": "ForSequenceClassification", "tag": "ForTokenClassification"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The folder's config.json.
+    """The folder's configuration.
 
     Raises:
         ModelError: it is missing, or not a JSON object.
     """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; a model folder needs a {CONFIG}")
+    path = find_config(Path(folder))
+    if path is None:
+        raise ModelError(f"{Path(folder) / CONFIG}: no such file; a model folder needs a {CONFIG}")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file.
+
+    Raises:
+        ModelError: not a JSON object.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
@@ -37,11 +47,29 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return values
 
 
-def family_of(values: Mapping[str, Any], folder: Path) -> Family:
-    """The family of config.json: by `model_type`, else by `architectures`, else by what only NEZHA has.
+def find_config(source: Path) -> Path | None:
+    """The file that says what a model is: config.json of a folder, or one of another name (bert_config.json,
+    albert_config_tiny.json, ernie_config.json); of a file of weights, that of its folder. None where there is none.
 
     Raises:
-        ModelError: it names none, or one that is not known.
+        ModelError: several, and nothing tells which.
+    """
+    folder = source if source.is_dir() else source.parent
+    if (folder / CONFIG).is_file():
+        return folder / CONFIG
+    found = sorted(path for path in folder.glob("*config*.json") if path.name not in _OTHER_CONFIGS)
+    if len(found) > 1:
+        raise ModelError(
+            f"{folder}: several files may be its configuration; keep one: {', '.join(x.name for x in found)}"
+        )
+    return found[0] if found else None
+
+
+def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
+    """The family that config.json names: by `model_type`, else by `architectures`, else by what only NEZHA has.
+
+    Raises:
+        ModelError: its `model_type` is not known.
     """
     if isinstance(name := values.get("model_type"), str):
         try:
@@ -52,10 +80,19 @@ def family_of(values: Mapping[str, Any], folder: Path) -> Family:
         for family in FAMILIES.values():
             if family.class_name and str(architecture).startswith(family.class_name):
                 return family
-    if "max_relative_position" in values or values.get("use_relative_position"):
-        return FAMILIES["nezha"]
-    known = ", ".join(sorted(FAMILIES))
-    raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
+    return FAMILIES["nezha"] if values.get("use_relative_position") else None
+
+
+def family_of(values: Mapping[str, Any], folder: Path) -> Family:
+    """`family_named`, or an error.
+
+    Raises:
+        ModelError: it names none, or one that is not known.
+    """
+    if (family := family_named(values, folder)) is None:
+        known = ", ".join(sorted(FAMILIES))
+        raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
+    return family
 
 
 def task_of(values: Mapping[str, Any]) -> str | None:
@@ -74,7 +111,7 @@ def read_encoder_config(
     """
     path = folder / CONFIG
     given, ignored = read_fields(values, family, path)
-    keys = {name: key for key, name in reversed(family.config_keys.items())}
+    keys = {name: key for key, name in reversed(list(family.config_keys.items()))}
     missing = [keys[name] for name in _REQUIRED if name in keys and name not in given]
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(missing)}")
@@ -117,15 +154,14 @@ def read_fields(
         if key not in values:
             continue
         value = _translated(values[key], family.config_values.get(key), path, key)
-        if types[name].startswith("tuple"):
-            given[name] = _numbers(value, path, key)
-            continue
-        kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(
-            types[name], (str,)
-        )
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        kind = types[name].removeprefix("tuple[").removesuffix(", ...]")
+        kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(kind, (str,))
+        parts = value if isinstance(value, list) else [value]
+        if isinstance(value, list) != types[name].startswith("tuple[") or any(
+            not isinstance(x, kinds) or (isinstance(x, bool) and bool not in kinds) for x in parts
+        ):
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
-        given[name] = value
+        given[name] = tuple(value) if isinstance(value, list) else value
     for key, name in family.switches.items():
         if name in given and not values.get(key, False):
             given[name] = 0
@@ -134,12 +170,6 @@ def read_fields(
         raise ModelError(f"{path}: hidden_act '{given['activation']}' is not supported\n  known: {known}")
     known_keys = {*keys, *family.switches, *family.fixed, *family.derived}
     return given, tuple(key for key in values if key not in known_keys)
-
-
-def _numbers(value: Any, path: Path, key: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or any(type(x) is not int for x in value):
-        raise ModelError(f"{path}: {key} is {value!r}, not a list of whole numbers")
-    return tuple(value)
 
 
 def _translated(value: Any, table: Mapping[Any, Any] | None, path: Path, key: str) -> Any:

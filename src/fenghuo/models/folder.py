@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,20 @@ from safetensors.torch import save as write_safetensors
 from fenghuo.errors import ModelError
 from fenghuo.models.build import build as build
 from fenghuo.models.build import find_family
-from fenghuo.models.configs import CONFIG, config_json, family_of, read_encoder_config, task_of
+from fenghuo.models.configs import (
+    CONFIG,
+    config_json,
+    family_of,
+    find_config,
+    read_encoder_config,
+    read_json,
+    task_of,
+)
 from fenghuo.models.configs import read_config as read_config
-from fenghuo.models.recognize import recognize
+from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import SAFETENSORS, Weights, best_form, name_weights, stored_tensors
+from fenghuo.models.weights import SAFETENSORS, best_form, name_weights, stored_tensors
 from fenghuo.net.model import Model, empty_model
 from fenghuo.rundir import write_atomic
 
@@ -62,50 +70,82 @@ def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     source = Path(source)
     values, where, stored = open_model(source)
     found = recognize(stored, values, where)
-    weights, theirs = found.weights, found.family.theirs
-    model = empty_model(found.config, found.heads, family=found.family.name)
-    wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
-    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.form.zeros.keys())
-    if missing:
-        raise ModelError(f"{stored.path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
     if found.contradictions:
         raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
+    model, left = fill(found)
+    model.extra = {key: values[key] for key in found.ignored if key in KEPT}
+    report = LoadReport(
+        folder=source,
+        family=found.family.name,
+        loaded=tuple(sorted(name for name, _ in model.named_parameters())),
+        dropped=found.weights.dropped,
+        unexpected=(*found.weights.unexpected, *left),
+        ignored_config=tuple(key for key in found.ignored if key not in READ),
+    )
+    return model, report
+
+
+def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
+    """The model of recognized weights, in evaluation mode, and Hugging Face's names of what it has no place for.
+
+    Raises:
+        ModelError: a tensor that is missing, of another shape or damaged; encoder tensors without a place.
+    """
+    weights, task = found.weights, found.heads.task
+    path = weights.stored.path
+
+    def theirs(name: str) -> str:
+        return found.family.theirs(name, task) or name
+
+    if strange := weights.inside:
+        raise ModelError(
+            f"{path}: has encoder tensors that no {found.family.name} model has: {_some(strange, str)}"
+        )
+    model = empty_model(found.config, found.heads, family=found.family.name)
+    wanted = {name: tuple(x.shape) for name, x in model.named_parameters()}
+    missing = sorted(wanted.keys() - weights.shapes.keys() - weights.zeros)
+    if missing:
+        raise ModelError(f"{path}: {len(missing)} tensors are missing: {_some(missing, theirs)}")
     surplus = sorted(weights.shapes.keys() - wanted.keys())
     if encoder := [name for name in surplus if name.startswith("encoder.")]:
         raise ModelError(
-            f"{stored.path}: has tensors that {where.name} has no place for: {_some(encoder, theirs)}"
+            f"{path}: has tensors that its configuration has no place for: {_some(encoder, theirs)}"
         )
-    check_shapes(weights, wanted, theirs)
+    for name in wanted.keys() & weights.shapes.keys():
+        if weights.shapes[name] != wanted[name]:
+            raise ModelError(
+                f"{path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {wanted[name]}"
+            )
     state = {
         name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
     }
     model.load_state_dict(state, assign=True)
-    model.extra = {key: values[key] for key in found.ignored if key in _KEPT}
-    report = LoadReport(
-        folder=source,
-        family=found.family.name,
-        loaded=tuple(sorted(wanted)),
-        dropped=weights.dropped,
-        unexpected=(*weights.unexpected, *(str(theirs(name)) for name in surplus)),
-        ignored_config=tuple(key for key in found.ignored if key not in _READ),
-    )
-    return model.eval(), report
+    return model.eval(), tuple(theirs(name) for name in surplus)
 
 
 def open_model(source: Path) -> tuple[dict[str, Any], Path, Stored]:
-    """The config, its path and the arrays of a folder, a checkpoint or a file.
+    """The configuration, its path (of the weights, where there is none) and the arrays of a folder, a checkpoint or
+    a file. Settings that a file of weights carries itself come before those beside it.
 
     Raises:
         ModelError: no such file, a damaged or an unsafe one.
     """
-    where = source / CONFIG if source.is_dir() else source.parent / CONFIG
-    if source.is_dir() or where.is_file():
-        return read_config(where.parent), where, open_stored(source)
-    return {}, source, open_stored(source)
+    config = find_config(source)
+    stored = open_stored(source)
+    values = {} if config is None else read_json(config)
+    for key in SETTINGS:
+        inside = stored.settings.get(key)
+        if isinstance(inside, dict):
+            values = {**values, **{name: value for name, value in inside.items() if isinstance(name, str)}}
+    return values, config or stored.path, stored
+
+
+SETTINGS = ("params", "args")
+"""What XLM and fairseq call the settings they store with the weights."""
 
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.
-_KEPT = (
+KEPT = (
     "fenghuo",
     "id2label",
     "label2id",
@@ -116,7 +156,7 @@ _KEPT = (
     "mask_token_id",
 )
 # Keys that are read elsewhere, or say how the file was written.
-_READ = (
+READ = (
     "model_type",
     "architectures",
     "classifier_dropout",
@@ -125,22 +165,13 @@ _READ = (
     "torch_dtype",
     "dtype",
     "transformers_version",
-    *_KEPT,
+    *KEPT,
 )
 
 
-def _some(names: list[str], theirs: Any) -> str:
-    shown = ", ".join(str(theirs(name) or name) for name in names[:3])
+def _some(names: list[str], theirs: Callable[[str], str | None]) -> str:
+    shown = ", ".join(theirs(name) or name for name in names[:3])
     return shown + (", …" if len(names) > 3 else "")
-
-
-def check_shapes(weights: Weights, wanted: Mapping[str, tuple[int, ...]], theirs: Any) -> None:
-    """Raise a ModelError that names the first tensor whose shape is not the wanted one."""
-    for name, shape in wanted.items():
-        if name in weights.shapes and weights.shapes[name] != shape:
-            raise ModelError(
-                f"{weights.stored.path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {shape}"
-            )
 
 
 # Values that change what is computed and that no tensor's shape shows.
@@ -156,6 +187,7 @@ _UNSHAPED = (
     "norm_first",
     "widen",
     "shared",
+    "entity_heads",
 )
 
 
@@ -201,7 +233,7 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         fresh=tuple(fresh),
         dropped=weights.dropped,
         unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
-        ignored_config=tuple(key for key in ignored if key not in _READ),
+        ignored_config=tuple(key for key in ignored if key not in READ),
     )
 
 
@@ -222,8 +254,11 @@ def save_model(
     folder = Path(folder)
     card = find_family(family or model.family)
     values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
+    heads = model.heads_config
     ours = {name: x.detach().to("cpu") for name, x in model.named_parameters()}
-    tensors = stored_tensors(card.form, ours, model.config.layers, model.heads_config.task)
+    tensors = stored_tensors(card.form, ours, model.config.layers, heads.task)
+    if card.class_name and not (heads.mlm or heads.pair or heads.task):  # transformers writes an encoder so
+        tensors = {name.removeprefix(card.form.prefixes[0]): x for name, x in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / SAFETENSORS, write_safetensors(tensors, metadata={"format": "pt"}))
     write_atomic(folder / CONFIG, json.dumps(values, ensure_ascii=False, indent=2) + "\n")

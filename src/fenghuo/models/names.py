@@ -124,8 +124,8 @@ class Form:
     def _readings(self, theirs: str) -> list[str]:
         """The name as the rules may have it."""
         if self.spelling is TORCH:
-            theirs = re.sub(r"(?<=LayerNorm)\.gamma$", ".weight", theirs)
-            theirs = re.sub(r"(?<=LayerNorm)\.beta$", ".bias", theirs)
+            theirs = re.sub(r"(LayerNorm|LayerNorm_ent)\.gamma$", r"\1.weight", theirs)
+            theirs = re.sub(r"(LayerNorm|LayerNorm_ent)\.beta$", r"\1.bias", theirs)
         out = [theirs]
         for other in self.prefixes[1:]:
             if theirs.startswith(other):
@@ -142,7 +142,7 @@ class Form:
 def _kind(module: str) -> str:
     if ".tables." in module:
         return "table"
-    return "norm" if module.rpartition(".")[2] == "norm" else "linear"
+    return "norm" if module.rpartition(".")[2].endswith("norm") else "linear"
 
 
 @lru_cache(maxsize=512)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fenghuo.errors import ModelError
 from fenghuo.models import FAMILIES
-from fenghuo.models.configs import check_derived, family_of, read_fields, task_of
+from fenghuo.models.configs import check_derived, family_named, read_fields, task_of
 from fenghuo.models.family import Family
 from fenghuo.models.names import Form
 from fenghuo.models.released.stored import Stored
@@ -63,9 +63,7 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
 
 
 def _family(stored: Stored, values: Mapping[str, Any], where: Path, task: str | None) -> tuple[Family, Form]:
-    named = None
-    if values.get("model_type") or values.get("architectures"):
-        named = family_of(values, where.parent)
+    named = family_named(values, where.parent)
     candidates = [named] if named else list(FAMILIES.values())
     best, fit = None, (0, 0, 0)
     for family in candidates:
@@ -100,7 +98,8 @@ def _misfit(family: Family, weights: Weights) -> int:
 def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
     """How much speaks for this family where the names alone do not."""
     marked = bool(family.marks) and all(any(re.fullmatch(m, name) for name in stored) for m in family.marks)
-    return marked + sum(values.get(key) == only for key, only in family.fixed.items() if only)
+    said = [key for key, only in family.fixed.items() if only and values.get(key) == only]
+    return int(marked) + len(said)
 
 
 def shape_values(weights: Weights, family: Family) -> dict[str, Any]:
@@ -136,7 +135,31 @@ def shape_values(weights: Weights, family: Family) -> dict[str, Any]:
         out |= {"layer_groups": feeds, "layers": attentions, "shared": "feed_forward"}
     if "layer_groups" not in family.defaults and "layer_groups" not in family.config_keys.values():
         out["layers"] = attentions
+    if "layer_types" in family.config_keys.values():
+        out["layer_types"] = tuple(_layer_type(shapes, layer) for layer in range(attentions))
+        for name, shape in shapes.items():
+            if name.endswith(".entity_inner.weight"):
+                out["entity_width"] = shape[-1]
     return out
+
+
+def _layer_type(shapes: Mapping[str, tuple[int, ...]], layer: int) -> str:
+    """What a layer does with entities, by the tensors it has for them."""
+    if any(name.startswith(f"encoder.entity_attentions.{layer}.") for name in shapes):
+        return "norm"
+    return "mix" if any(name.startswith(f"encoder.feeds.{layer}.entity_") for name in shapes) else "sim"
+
+
+def _other_types(said: tuple[str, ...], found: tuple[str, ...]) -> list[str]:
+    """Layers that a config gives another type than the weights; those it does not name are sim."""
+    said = (*said, *["sim"] * (len(found) - len(said)))
+    if len(said) > len(found):
+        return [f"layer_types has {len(said)} layers; the weights have {len(found)}"]
+    return [
+        f"layer_types is '{mine}' in layer {layer}; the weights have '{theirs}'"
+        for layer, (mine, theirs) in enumerate(zip(said, found, strict=True))
+        if mine != theirs
+    ]
 
 
 def _settle(
@@ -151,7 +174,12 @@ def _settle(
         remarks.append(f"activation: '{said['activation']}' in {form.name} code is {meant}")
         said["activation"] = meant
     for name, value in shaped.items():
-        if name in said and said[name] != value:
+        if name == "layer_types" and name in said:
+            contradictions += _other_types(said[name], value)
+        elif name == "layer_types":
+            counts = ", ".join(f"{value.count(kind)} {kind}" for kind in dict.fromkeys(value))
+            remarks.append(f"no config says layer_types: {counts}, by the tensors' names")
+        elif name in said and said[name] != value:
             contradictions.append(f"{keys.get(name, name)} is {said[name]}; the weights have {value}")
     given = {**family.defaults, **form.defaults, **said, **shaped}
     names = [f.name for f in fields(EncoderConfig)]
@@ -205,6 +233,7 @@ def heads_of(family: Family, weights: Weights, values: Mapping[str, Any], task: 
         pooler="pooler" in there or "pair" in there or (task == "classify" and family.pooler),
         mlm=any(name.startswith("mlm.") for name in weights.shapes),
         pair="pair" in there,
+        entity="entity" in there,
         task=task,  # type: ignore[arg-type]
         outputs=outputs if task else 0,
         dropout=dropout if task and isinstance(dropout, int | float) else None,

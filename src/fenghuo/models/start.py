@@ -13,7 +13,7 @@ from fenghuo.models.build import build
 from fenghuo.models.configs import CONFIG, family_of, read_config, read_encoder_config
 from fenghuo.models.folder import load_into
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.models.released.opening import weights_path
+from fenghuo.models.released.huggingface import read_folder
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import Model
 from fenghuo.text.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ def weights_file(path: Path) -> Path:
     Raises:
         ModelError: no model, or no weights in it.
     """
-    return weights_path(model_folder(path))
+    return read_folder(model_folder(path)).path
 
 
 def task_block_of(path: Path) -> dict[str, Any] | None:

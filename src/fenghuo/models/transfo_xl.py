@@ -33,7 +33,7 @@ TRANSFO_XL = Family(
     },
     config_values={"clamp_len": {-1: 0}, "untie_r": {True: False, False: True}},
     derived={"d_head": "head_width", "d_embed": "embed_width"},
-    # Of the last six, what transformers takes where config.json says nothing.
+    # From norm_eps on, what transformers takes where config.json says nothing.
     defaults={
         "position": "xl",
         "adaptive": True,

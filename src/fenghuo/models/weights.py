@@ -57,6 +57,15 @@ class Weights:
     """Stored names that hold no weight: tables of a formula, tied copies, optimizer slots."""
     unexpected: tuple[str, ...] = ()
     """Stored names that no rule of the form has: heads that are not supported, most often."""
+    zeros: frozenset[str] = frozenset()
+    """Our names of what is not stored and is 0."""
+
+    @property
+    def inside(self) -> list[str]:
+        """Those of `unexpected` that belong to the encoder: it computes something else than is known here."""
+        return [
+            name for name in self.unexpected if name.removeprefix("module.").startswith(self.form.prefixes)
+        ]
 
     def read(self, ours: str) -> Tensor:
         """One tensor in float32, with memory of its own.
@@ -91,8 +100,8 @@ def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights
         plain = name.removeprefix(strip)
         if is_slot(plain) or form.is_dropped(plain):
             dropped.append(name)
-        elif (shared := form.repeats(plain)) is not None and strip + shared in stored:
-            if not _same(stored, name, strip + shared):
+        elif (shared := _stored_once(stored, form, plain, strip)) is not None:
+            if not _same(stored, name, shared):
                 raise ModelError(f"{stored.path}: {name} differs from {shared}, which all layers share")
             dropped.append(name)
         elif (copied := form.copy_of(plain)) is not None:
@@ -127,6 +136,7 @@ def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights
         renamed=renamed,
         dropped=tuple(dropped),
         unexpected=tuple(unexpected),
+        zeros=frozenset(form.zeros.keys() - shapes.keys()),
     )
 
 
@@ -182,6 +192,14 @@ def _wrapper(stored: Mapping[str, Tensor]) -> str:
     """`module.` where a parallel wrapper put it before every name."""
     names = [name for name in stored if not is_slot(name)]
     return "module." if names and all(name.startswith("module.") for name in names) else ""
+
+
+def _stored_once(stored: Stored, form: Form, plain: str, strip: str) -> str | None:
+    """The stored tensor that a layer's tensor repeats, or None."""
+    if (shared := form.repeats(plain)) is None:
+        return None
+    readings = (shared, shared.removeprefix(form.prefixes[0] if form.prefixes else ""))
+    return next((strip + name for name in readings if strip + name in stored), None)
 
 
 def _same(stored: Stored, a: str, b: str) -> bool:

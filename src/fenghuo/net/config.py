@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 Position = Literal["learned", "nezha", "xl", "none"]
 Activation = Literal["gelu", "gelu_new", "relu"]
 TaskHead = Literal["classify", "tag"]
 Widen = Literal["sum", "words"]
 Shared = Literal["block", "attention", "feed_forward"]
+LayerType = Literal["sim", "mix", "norm"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,9 @@ class EncoderConfig:
     pooled_relu: bool = False  # before the last layer of a classifier, as TinyBERT's code has it
     norm_eps: float = 1e-12
     initializer_range: float = 0.02
+    entity_width: int = 0  # E of the entity stream of THU's ERNIE (arXiv 1905.07129); 0: there is none
+    entity_heads: int = 4  # of the entities' self-attention
+    layer_types: tuple[LayerType, ...] = ()  # with an entity stream: see entity.py; missing ones are sim
 
     def __post_init__(self) -> None:
         derived = {"embed_width": self.width, "inner_width": 4 * self.width, "layer_groups": self.layers}
@@ -92,6 +96,7 @@ class EncoderConfig:
             raise ValueError("relative_clip is 0; NEZHA's must be at least 1")
         self._check_xl()
         self._check_adaptive()
+        self._settle_layer_types()
 
     def _check_xl(self) -> None:
         if self.position == "xl" and self.width % 2:
@@ -119,6 +124,27 @@ class EncoderConfig:
             raise ValueError(
                 f"cutoff_divisor {self.cutoff_divisor} leaves the last of {len(self.cutoffs) + 1} clusters no width"
             )
+
+    def _settle_layer_types(self) -> None:
+        """Give each layer its type, and refuse types that are not to be had."""
+        types = (*self.layer_types, *["sim"] * (self.layers - len(self.layer_types)))
+        if self.entity_width < 1:
+            if self.entity_width < 0 or self.layer_types:
+                raise ValueError(f"entity_width is {self.entity_width}; layer_types need at least 1")
+            return
+        object.__setattr__(self, "layer_types", types)
+        if len(types) > self.layers:
+            raise ValueError(f"layer_types has {len(types)} layers, the model {self.layers}")
+        for layer, name in enumerate(types):
+            if name not in get_args(LayerType):
+                known = ", ".join(get_args(LayerType))
+                raise ValueError(f"layer_types is '{name}' in layer {layer}\n  known: {known}")
+        if self.entity_heads < 1 or self.entity_width % self.entity_heads:
+            raise ValueError(
+                f"entity_width {self.entity_width} is not a multiple of entity_heads {self.entity_heads}"
+            )
+        if (self.layer_groups < self.layers or self.norm_first) and set(types) != {"sim"}:
+            raise ValueError("layers that join entities neither share weights nor have their norms first")
 
     def unlike(self, other: EncoderConfig) -> list[str]:
         """Names of the values in which two configs differ, those without effect left out."""
@@ -149,6 +175,7 @@ class HeadsConfig:
     pooler: bool = True
     mlm: bool = False
     pair: bool = False  # NSP or SOP: two logits a sequence
+    entity: bool = False  # dEA: which of some candidate entities a piece names
     task: TaskHead | None = None
     outputs: int = 0  # classes or tags of the task head
     dropout: float | None = None  # before the task head's last layer; None: the encoder's

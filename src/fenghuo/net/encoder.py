@@ -1,7 +1,7 @@
 """The encoder: embedding, then layers, over flat pieces."""
 
-# Shapes: S sequences, T flat pieces (or B, L of a padded batch), M remembered pieces a sequence, D width, H heads,
-# P (query, key) pairs.
+# Shapes: S sequences, T flat pieces (or B, L of a padded batch), M remembered pieces a sequence, D width,
+# E entity width, H heads, P (query, key) pairs.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
@@ -13,9 +13,10 @@ from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import EncoderConfig as EncoderConfig
 from fenghuo.net.dropout import Dropout
 from fenghuo.net.embed import Embedding
+from fenghuo.net.entity import EntityStream, Fusion, entity_config, packed_entities
 from fenghuo.net.feed_forward import FeedForward
 from fenghuo.net.hear_packed import PackedHear
-from fenghuo.net.hear_relative import RelativeHear, remember
+from fenghuo.net.hear_relative import RelativeHear, check_memory, remember
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
 from fenghuo.net.relative import Relative
@@ -35,6 +36,8 @@ class Encoded:
     memory: list[Tensor] = field(default_factory=list)
     """(S, M, D) a layer, without gradient: what the next texts of the same sequences hear of these (position "xl" with
     `memory` above 0). M is the config's, or less where some sequence has had fewer pieces."""
+    entity_states: list[Tensor] = field(default_factory=list)
+    """(T, E) each, beside `states`: the entity stream, where there is one."""
 
 
 class Encoder(nn.Module):
@@ -47,7 +50,14 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = Embedding(config)
         self.attentions = nn.ModuleList(Attention(config) for _ in range(config.attention_groups))
-        self.feeds = nn.ModuleList(FeedForward(config) for _ in range(config.feed_groups))
+        kinds = config.layer_types or ["sim"] * config.feed_groups
+        self.feeds = nn.ModuleList(
+            FeedForward(config) if kinds[group] == "sim" else Fusion(config)
+            for group in range(config.feed_groups)
+        )
+        self.entity_attentions = nn.ModuleDict(
+            {str(n): Attention(entity_config(config)) for n, kind in enumerate(kinds) if kind == "norm"}
+        )
         self.relative = Relative(config) if config.position == "xl" else None
         self.last_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
         # A buffer, so that it moves with the weights; not persistent, because it is a formula.
@@ -66,6 +76,8 @@ class Encoder(nn.Module):
         languages_T: Tensor | None = None,
         allowed: Tensor | None = None,
         memory: Sequence[Tensor] = (),
+        entities_TE: Tensor | None = None,
+        entity_mask_T: Tensor | None = None,
         states: bool = False,
         scores: Collection[int] = (),
     ) -> Encoded:
@@ -78,6 +90,8 @@ class Encoder(nn.Module):
             positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
             memory: `Encoded.memory` of what came before in the same sequences; empty: nothing came before.
+            entities_TE, entity_mask_T: (T, E) vectors of the entities that pieces name, (T,) 1 where one does; see
+                `packed_entities` for what stands there by default.
             states: keep the output of the embedding and of each layer.
             scores: layers whose attention scores to keep; this costs memory of H * P numbers each.
 
@@ -89,7 +103,11 @@ class Encoder(nn.Module):
             raise ValueError(f"pieces are {tuple(pieces_T.shape)}, their lengths add up to {packing.total}")
         if out_of_range := [n for n in scores if not 0 <= n < self.config.layers]:
             raise ValueError(f"scores of layer {out_of_range[0]} asked of {self.config.layers} layers")
-        self._check_memory(memory, packing, counted=positions_T is None and not scores)
+        check_memory(self.config, memory, packing)
+        if self.relative is not None and (positions_T is not None or scores):
+            raise ValueError(
+                "position 'xl' counts pieces and keeps no scores: neither places nor scores fit it"
+            )
         dropout = self.config.attention_dropout if self.training else 0.0
         kept_scores: dict[int, Tensor] = {}
         hear: Hear
@@ -114,44 +132,48 @@ class Encoder(nn.Module):
             positions_T = packing.positions_T + self.config.first_position
         ids["positions"] = positions_T
         kept: list[Tensor] = []
-        last_TD = self.run(ids, hear, kept if states or self.config.memory else None, memory)
+        entities = packed_entities(
+            self.config, packing, entities_TE, entity_mask_T, allowed_P=allowed, dropout=dropout
+        )
+        last_TD = self.run(ids, hear, kept if states or self.config.memory else None, entities, memory)
         new = remember(kept[:-1], memory, packing, self.config.memory) if self.config.memory else []
-        kept = kept if states else []
-        return Encoded(last_TD=last_TD, packing=packing, states=kept, scores=kept_scores, memory=new)
-
-    def _check_memory(self, memory: Sequence[Tensor], packing: Packing, *, counted: bool) -> None:
-        if self.relative is None:
-            if memory:
-                raise ValueError(f"memory needs position 'xl', not '{self.config.position}'")
-            return
-        if not counted:
-            raise ValueError(
-                "position 'xl' counts pieces and keeps no scores: neither places nor scores fit it"
-            )
-        shapes = {tuple(x.shape) for x in memory}
-        held = memory[0].shape[1] if memory and memory[0].dim() == 3 else 0
-        wanted = (len(packing), held, self.config.width)
-        if memory and (len(memory) != self.config.layers or shapes != {wanted}):
-            found = f"{len(memory)} of {', '.join(map(str, sorted(shapes)))}"
-            raise ValueError(f"memory is {found}; it must be {self.config.layers} of {wanted}, one a layer")
+        return Encoded(
+            last_TD=last_TD,
+            packing=packing,
+            states=kept if states else [],
+            scores=kept_scores,
+            entity_states=[] if entities is None else entities.states,
+            memory=new,
+        )
 
     def run(
         self,
         ids: dict[str, Tensor | None],
         hear: Hear,
         keep: list[Tensor] | None = None,
+        entities: EntityStream | None = None,
         memory: Sequence[Tensor] = (),
     ) -> Tensor:
-        """The stack in any layout, to (…, D); `keep` receives each state on the way."""
+        """The stack in any layout, to (…, D); `keep`, and the entities' own list, receive each state on the way."""
         x: Tensor = self.embed(ids)
+        if entities is not None:
+            entities.now = entities.now.to(x.dtype)
         layers = self.config.layers
         for layer in range(layers):
             if keep is not None:
                 keep.append(x)
+                if entities is not None:
+                    entities.states.append(entities.now)
             before = memory[layer].detach().flatten(0, 1).to(x.dtype) if memory else None
             x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear, before)
-            x = self.feeds[layer * len(self.feeds) // layers](x)
+            feed = self.feeds[layer * len(self.feeds) // layers]
+            if entities is None or self.config.layer_types[layer] == "sim":
+                x = feed(x)
+            else:
+                x, entities.now = feed(x, entities.heard(layer, self.entity_attentions))
         x = self.last_dropout(x)
         if keep is not None:
             keep.append(x)
+            if entities is not None:
+                entities.states.append(entities.now)
         return x

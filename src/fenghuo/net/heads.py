@@ -1,6 +1,7 @@
 """Heads: what is asked of hidden vectors."""
 
-# Shapes: M asked rows, S sequences, T flat pieces, D width, E embedding width, V vocabulary, C outputs.
+# Shapes: M asked rows, S sequences, T flat pieces, D width, E embedding or entity width, V vocabulary, C outputs,
+# K candidate entities.
 from __future__ import annotations
 
 import torch
@@ -37,6 +38,28 @@ class MlmHead(nn.Module):
         if self.narrow and embed.project is not None:  # back through the map that widened the words
             x = x @ embed.project.weight
         return F.linear(x, embed.words.weight, self.bias)
+
+
+class EntityHead(nn.Module):
+    """Which entity does this piece name? Its last layer is the candidates' own vectors (dEA of THU's ERNIE, arXiv
+    1905.07129).
+
+    Raises:
+        ValueError: the encoder has no entity stream, whose width the candidates have.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if not config.entity_width:
+            raise ValueError("an entity head needs an encoder with an entity_width")
+        self.dense = nn.Linear(config.width, config.entity_width)
+        self.norm = nn.LayerNorm(config.entity_width, eps=config.norm_eps)
+        self.activation = config.activation
+
+    def forward(self, hidden_MD: Tensor, candidates_KE: Tensor) -> Tensor:
+        """(M, D) pieces and (K, E) vectors of the entities to choose from → (M, K) logits; any leading shape."""
+        x: Tensor = self.norm(ACTIVATIONS[self.activation](self.dense(hidden_MD)))
+        return x @ candidates_KE.to(x.dtype).T
 
 
 class Pooler(nn.Module):

@@ -101,6 +101,19 @@ class RelativeHear:
         return hidden | (distance >= self.config.memory) if self.config.same_length else hidden
 
 
+def check_memory(config: EncoderConfig, memory: Sequence[Tensor], packing: Packing) -> None:
+    """Raise a ValueError unless memory is none at all, or (S, M, D) for each layer of position "xl"."""
+    if not memory:
+        return
+    if config.position != "xl":
+        raise ValueError(f"memory needs position 'xl', not '{config.position}'")
+    shapes = {tuple(x.shape) for x in memory}
+    wanted = (len(packing), memory[0].shape[1] if memory[0].dim() == 3 else "M", config.width)
+    if len(memory) != config.layers or shapes != {wanted}:
+        found = f"{len(memory)} of {', '.join(map(str, sorted(shapes)))}"
+        raise ValueError(f"memory is {found}; it must be {config.layers} of {wanted}, one a layer")
+
+
 def remember(states: Sequence[Tensor], memory: Sequence[Tensor], packing: Packing, most: int) -> list[Tensor]:
     """What of each layer's input later texts will hear.
 

@@ -1,6 +1,7 @@
 """An encoder and its heads: packed for training and distillation, padded for everybody else."""
 
-# Shapes: S sequences, T flat pieces, D width, B rows, L columns of a padded batch, V pieces, C outputs.
+# Shapes: S sequences, T flat pieces, D width, B rows, L columns of a padded batch, V pieces, C outputs,
+# E entity width.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from fenghuo.net.adaptive import AdaptiveSoftmax
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
-from fenghuo.net.heads import ClassifyHead, MlmHead, PairHead, Pooler, TagHead
+from fenghuo.net.entity import check_entities, padded_entities
+from fenghuo.net.heads import ClassifyHead, EntityHead, MlmHead, PairHead, Pooler, TagHead
 from fenghuo.net.hear_padded import PaddedHear
-from fenghuo.net.packing import Packing, unpack
+from fenghuo.net.packing import Packing, pack, unpack
 from fenghuo.net.padded import PaddedBatch
 
 
@@ -56,6 +58,7 @@ class Model(nn.Module):
             self.mlm = MlmHead(config, self.encoder.embed)
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
+        self.entity = EntityHead(config) if heads.entity else None
         dropout = config.dropout if heads.dropout is None else heads.dropout
         kinds = {"classify": ClassifyHead, "tag": TagHead}
         if config.position == "xl" and heads.task == "classify":
@@ -71,7 +74,7 @@ class Model(nn.Module):
         scores: Collection[int] = (),
     ) -> Encoded:
         """Encode a flat batch: `pieces` (T,), `lengths` (S,) and, where they matter, `segments`, `positions`,
-        `tasks`, `languages` (T,) and `allowed` (P,). See `Encoder.forward`."""
+        `tasks`, `languages` (T,), `allowed` (P,), `entities` (T, E) and `entity_mask` (T,). See `Encoder.forward`."""
         encoded: Encoded = self.encoder(
             batch["pieces"],
             Packing.of(batch["lengths"], batch["pieces"].device),
@@ -81,6 +84,8 @@ class Model(nn.Module):
             languages_T=batch.get("languages"),
             allowed=batch.get("allowed"),
             memory=memory,
+            entities_TE=batch.get("entities"),
+            entity_mask_T=batch.get("entity_mask"),
             states=states,
             scores=scores,
         )
@@ -123,6 +128,8 @@ class Model(nn.Module):
         task_type_ids: Tensor | None = None,
         langs: Tensor | None = None,
         mems: Sequence[Tensor] | None = None,
+        entities: Tensor | None = None,
+        entity_mask: Tensor | None = None,
     ) -> Output:
         """A padded batch, called as transformers calls its models; inside, only real pieces are computed.
 
@@ -134,6 +141,8 @@ class Model(nn.Module):
             position_ids: (B, L) or (1, L) places; by default the column, in RoBERTa as `PaddedBatch.of` says. Learned
                 positions look them up, NEZHA's distances are their differences; position "xl" takes none.
             mems: `Output.mems` of the call before; None: nothing came before, and nothing stands for it.
+            entities: (B, L, E) vectors of what pieces name, for a model with an entity stream.
+            entity_mask: (B, L), 0 where a piece names nothing; see `packed_entities`.
 
         Raises:
             ValueError: shapes that do not fit, ids out of range, a row too long for learned positions.
@@ -146,8 +155,9 @@ class Model(nn.Module):
         }
         batch = PaddedBatch.of(input_ids, attention_mask, ids, first_position=self.config.first_position)
         if torch.compiler.is_exporting():
-            return self._forward_padded(batch)
+            return self._forward_padded(batch, entities, entity_mask)
         rows, columns = input_ids.shape
+        check_entities(self.config, (rows, columns), entities, entity_mask)
         packed, xl = batch.pack(), self.encoder.relative
         encoded: Encoded = self.encoder(
             packed.words_T,
@@ -159,6 +169,8 @@ class Model(nn.Module):
             languages_T=packed.ids["languages"],
             allowed=packed.allowed_P,
             memory=mems or (),
+            entities_TE=None if entities is None else pack(entities, packed.kept_T),
+            entity_mask_T=None if entity_mask is None else pack(entity_mask, packed.kept_T),
         )
         pooled = None if self.pooler is None else self.pooler(_first(encoded))
         logits_T = self._piece_logits(encoded.last_TD)
@@ -178,17 +190,30 @@ class Model(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        *,
+        task_type_ids: Tensor | None = None,
+        langs: Tensor | None = None,
+        entities: Tensor | None = None,
+        entity_mask: Tensor | None = None,
     ) -> Output:
         """The same numbers as `forward` without packing, in operations that torch.onnx and torch.export know.
 
         Masked pieces are computed too. Distances are between columns, and the pooler reads column 0: pad on
         the right. It knows no dropout on the attention's weights: export in evaluation mode.
         """
-        ids = {"segments": token_type_ids, "positions": position_ids}
+        ids = {
+            "segments": token_type_ids,
+            "positions": position_ids,
+            "tasks": task_type_ids,
+            "languages": langs,
+        }
         first = self.config.first_position
-        return self._forward_padded(PaddedBatch.of(input_ids, attention_mask, ids, first_position=first))
+        batch = PaddedBatch.of(input_ids, attention_mask, ids, first_position=first)
+        return self._forward_padded(batch, entities, entity_mask)
 
-    def _forward_padded(self, batch: PaddedBatch) -> Output:
+    def _forward_padded(
+        self, batch: PaddedBatch, entities: Tensor | None, entity_mask: Tensor | None
+    ) -> Output:
         if self.config.position == "xl":
             raise ValueError("a model with position 'xl' has no padded layout, and is not exported")
         length = batch.words_BL.shape[1]
@@ -196,7 +221,8 @@ class Model(nn.Module):
         ids = {"words": batch.words_BL, **batch.ids}
         if ids["positions"] is None:
             ids["positions"] = torch.arange(length, device=batch.allowed.device)[None]
-        last_BLD = self.encoder.run(ids, hear)
+        stream = padded_entities(self.config, batch.allowed, entities, entity_mask)
+        last_BLD = self.encoder.run(ids, hear, entities=stream)
         pooled = None if self.pooler is None else self.pooler(last_BLD[:, 0])
         logits = self._piece_logits(last_BLD)
         return Output(

@@ -133,6 +133,11 @@ def _special(key: str, config: dict[str, Any], ids: dict[str, int], where: Path 
 
 def _read_vocabulary(path: Path) -> list[str]:
     pieces = [line.removesuffix("\r") for line in _read_text(path).removesuffix("\n").split("\n")]
+    numbered = [piece.rpartition("\t") for piece in pieces]
+    if all(
+        tail == str(number) for number, (_, _, tail) in enumerate(numbered)
+    ):  # ERNIE's, with the ids beside
+        pieces = [piece for piece, _, _ in numbered]
     first: dict[str, int] = {}
     for number, piece in enumerate(pieces, start=1):
         if first.setdefault(piece, number) != number:

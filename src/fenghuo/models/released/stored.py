@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ class Stored(Mapping[str, Tensor]):
     """Gives one array, in the file's own number type; it raises ModelError where the bytes are damaged."""
     skipped: tuple[str, ...] = ()
     """Names in the file that are no arrays of numbers."""
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Plain values that the file holds beside the arrays, such as XLM's `params`."""
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.shapes:

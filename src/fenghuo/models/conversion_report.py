@@ -42,6 +42,17 @@ class ConversionReport:
         """The family found."""
         return self.found.family
 
+    @property
+    def missing(self) -> list[str]:
+        """The heads a pretrained model of this family may have, and this file has not."""
+        may = {
+            "head": False,
+            "pooler": self.family.pooler,
+            "pair": self.family.theirs("pair.out.weight") is not None,
+        }
+        may["entity"] = self.family.theirs("entity.dense.weight") is not None
+        return [HEADS[head] for head in self.absent if may.get(head, True)]
+
     def as_json(self) -> dict[str, Any]:
         """Every name, ungrouped."""
         weights = self.found.weights
@@ -52,7 +63,7 @@ class ConversionReport:
             "form": weights.form.name,
             "parameters": self.parameters,
             "loaded": weights.renamed,
-            "missing": [HEADS[head] for head in self.absent],
+            "missing": self.missing,
             "reinitialized": list(self.zeroed),
             "unexpected": [*weights.unexpected, *self.left_out, *self.stored.skipped],
             "dropped": list(weights.dropped),
@@ -85,7 +96,7 @@ class ConversionReport:
         slots = [name for name in weights.dropped if is_slot(name)]
         rest = [name for name in weights.dropped if name not in slots]
         groups = {
-            "missing": [HEADS[head] for head in self.absent],
+            "missing": self.missing,
             "re-initialized": [f"{name} (0)" for name in self.zeroed],
             "unexpected": [*weights.unexpected, *self.left_out, *self.stored.skipped],
             "dropped": rest,

@@ -14,7 +14,7 @@ from fenghuo.models.configs import config_json
 from fenghuo.models.conversion_report import ConversionReport
 from fenghuo.models.family import Family
 from fenghuo.models.folder import KEPT, READ, fill, open_model, save_model
-from fenghuo.models.health import check_mlm, untouched
+from fenghuo.models.health import describe_mlm
 from fenghuo.models.names import Form, Target
 from fenghuo.models.recognize import recognize
 from fenghuo.models.released.archive import is_archive, unpacked
@@ -86,19 +86,9 @@ def _read(source: Path, place: Path) -> tuple[Model, VocabularyFiles, Conversion
     _check_labels(model, where)
     words = find_vocabulary(place, stored.settings, values)
     rows = model.config.vocab
-    health = None
-    if model.config.position == "xl" and model.mlm is not None:
-        health = "not checked: it says what follows, and masks tell nothing of that"
-    elif model.mlm is not None:
-        fresh = untouched(model)
-        checked = check_mlm(model, words.tokenizer) if words.tokenizer and words.size == rows else None
-        health = (
-            str(checked)
-            if checked
-            else f"WARNING: looks RANDOM: {fresh}"
-            if fresh
-            else "not checked: it needs the vocabulary"
-        )
+    health = (
+        None if model.mlm is None else describe_mlm(model, words.tokenizer if words.size == rows else None)
+    )
     report = ConversionReport(
         source=source,
         stored=stored,

@@ -91,13 +91,17 @@ def check_mlm(model: Model, tokenizer: Tokenizer) -> Health | None:
     )
 
 
-def untouched(model: Model) -> str | None:
-    """What of an MLM head is as it was before training began, which needs no vocabulary to see; None: nothing."""
+def describe_mlm(model: Model, tokenizer: Tokenizer | None) -> str:
+    """What an MLM head is worth: by text where there is a vocabulary, else by what training leaves on it."""
     head = model.mlm
-    assert isinstance(head, MlmHead)
-    parts = []
-    if not head.bias.any():
-        parts.append("its bias is 0 for every piece")
-    if head.norm is not None and bool((head.norm.weight == 1).all()) and not head.norm.bias.any():
-        parts.append("its norm is 1 and 0 throughout")
-    return " and ".join(parts) or None
+    if not isinstance(head, MlmHead):
+        return "not tried: it says what follows, and masked pieces tell nothing of that"
+    if tokenizer is not None and (health := check_mlm(model, tokenizer)) is not None:
+        return f"WARNING: {health}" if health.looks_random else str(health)
+    spread = float(head.bias.std())
+    fresh_norm = head.norm is not None and bool((head.norm.weight == 1).all()) and not head.norm.bias.any()
+    if spread == 0 and (fresh_norm or head.norm is None):
+        return "WARNING: looks RANDOM: its bias is 0 for every piece, and its norm as before training"
+    return (
+        f"not tried on text, which needs its vocabulary; its bias spreads by {spread:.3f} (0 before training)"
+    )

@@ -9,7 +9,13 @@ from fenghuo.models.recognize import Recognized
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import empty_model
 
-HEADS = {"mlm": "MLM head", "pooler": "pooler", "pair": "pair head", "head": "task head"}
+HEADS = {
+    "mlm": "MLM head",
+    "pooler": "pooler",
+    "pair": "pair head",
+    "entity": "entity head",
+    "head": "task head",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +76,9 @@ def whole_heads(found: Recognized) -> Whole:
 
 def _without(heads: HeadsConfig, absent: list[str]) -> HeadsConfig:
     task = None if "head" in absent else heads.task
-    return HeadsConfig(
-        pooler=heads.pooler and "pooler" not in absent,
-        mlm=heads.mlm and "mlm" not in absent,
-        pair=heads.pair and "pair" not in absent,
+    return replace(
+        heads,
+        **{name: getattr(heads, name) and name not in absent for name in ("pooler", "mlm", "pair", "entity")},
         task=task,
         outputs=heads.outputs if task else 0,
         dropout=heads.dropout if task else None,

@@ -37,6 +37,7 @@ lint: $(READY)
 parity: $(READY) $(REFERENCES:%=%/.ready) ## the same numbers as transformers 4.57.6, asked live; exports load in 4.57.6 and 5
 	rm -rf $(GOLDEN)
 	.venv-reference/bin/python tests/parity/regenerate.py --out $(GOLDEN) --base
+	.venv-reference/bin/python tests/parity/regenerate_transfo_xl.py --out $(GOLDEN)/xl --seed 1
 	$(BIN)/python -m pytest tests/parity --golden $(GOLDEN) $(REFERENCES:%=--reference %/bin/python)
 
 bench: $(READY) ## every benchmark, side by side with its peer; JSON lines

@@ -14,8 +14,10 @@ from fenghuo.models.family import Family
 from fenghuo.models.nezha import NEZHA
 from fenghuo.models.roberta import ROBERTA
 from fenghuo.models.tinybert import TINYBERT
+from fenghuo.models.transfo_xl import TRANSFO_XL
 from fenghuo.models.xlm import XLM
 
 FAMILIES: dict[str, Family] = {
-    card.name: card for card in (BERT, NEZHA, ROBERTA, ALBERT, ALBERT_ZH, ERNIE, XLM, TINYBERT, ERNIE_THU)
+    card.name: card
+    for card in (BERT, NEZHA, ROBERTA, ALBERT, ALBERT_ZH, ERNIE, XLM, TINYBERT, ERNIE_THU, TRANSFO_XL)
 }

@@ -116,9 +116,20 @@ def read_encoder_config(
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(missing)}")
     try:
-        return EncoderConfig(**{**family.defaults, **given}), ignored
+        config = EncoderConfig(**{**family.defaults, **given})
     except ValueError as problem:
         raise ModelError(f"{path}: {problem}") from problem
+    check_derived(config, family, values, path)
+    return config, ignored
+
+
+def check_derived(config: EncoderConfig, family: Family, values: Mapping[str, Any], path: Path) -> None:
+    """Raise a ModelError where config.json says otherwise what follows from its other values here."""
+    for key, name in family.derived.items():
+        if values.get(key, wanted := getattr(config, name)) != wanted:
+            raise ModelError(
+                f"{path}: {key} is {values[key]!r}; with its other values only {wanted} is supported"
+            )
 
 
 def read_fields(
@@ -157,7 +168,7 @@ def read_fields(
     if given.get("activation", "gelu") not in get_args(Activation):
         known = ", ".join(get_args(Activation))
         raise ModelError(f"{path}: hidden_act '{given['activation']}' is not supported\n  known: {known}")
-    known_keys = {*keys, *family.switches, *family.fixed}
+    known_keys = {*keys, *family.switches, *family.fixed, *family.derived}
     return given, tuple(key for key in values if key not in known_keys)
 
 
@@ -205,6 +216,7 @@ def config_json(
         back = {ours: theirs for theirs, ours in family.config_values.get(key, {}).items()}
         out[key] = back.get(values[name], values[name])
     out |= {key: values[name] > 0 for key, name in family.switches.items()}
+    out |= {key: getattr(config, name) for key, name in family.derived.items()}
     out |= {key: value for key, value in family.fixed.items() if value}
     out |= family.written
     if heads.task is not None:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from fenghuo.errors import ModelError, RunError, UsageError
 from fenghuo.models.configs import config_json
 from fenghuo.models.conversion_report import ConversionReport
@@ -23,6 +21,7 @@ from fenghuo.models.released.archive import is_archive, unpacked
 from fenghuo.models.released.paddle import write_paddle
 from fenghuo.models.released.tensorflow import write_tensorflow
 from fenghuo.models.vocabulary_files import VocabularyFiles, find_vocabulary
+from fenghuo.models.weights import stored_tensors
 from fenghuo.models.whole import whole_heads
 from fenghuo.net.model import Model
 from fenghuo.rundir import folder_atomic, write_atomic, write_json
@@ -146,12 +145,8 @@ def form_for(model: Model, family: Family, to: Target) -> Form:
 
 def _write(model: Model, family: Family, form: Form, folder: Path) -> list[str]:
     """Write the weights under the form's names, and the configuration as such code reads it; remarks."""
-    arrays: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        found = form.theirs(name, model.heads_config.task)
-        assert found is not None
-        theirs, transposed = found
-        arrays[theirs] = parameter.detach().T.contiguous() if transposed else parameter.detach()
+    ours = {name: x.detach() for name, x in model.named_parameters()}
+    arrays = stored_tensors(form, ours, model.config.layers, model.heads_config.task)
     values = config_json(model.config, model.heads_config, family, model.extra)
     remarks = []
     back = {meant: said for said, meant in form.means.items()}

@@ -33,6 +33,8 @@ class Family:
     """config.json key → {its value: the field's value}, where they are not the same."""
     switches: Mapping[str, str] = field(default_factory=dict)
     """config.json key → field that is 0 where the key is false."""
+    derived: Mapping[str, str] = field(default_factory=dict)
+    """config.json key → what `EncoderConfig` makes of other values; another number is unsupported."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values that all of the family share, by field of `EncoderConfig`."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -54,8 +56,8 @@ class Family:
         return (self.form, *self.released)
 
     def theirs(self, ours: str, task: str | None = None) -> str | None:
-        """Our tensor name as Hugging Face has it; None where no rule fits."""
-        found = self.form.theirs(ours, task)
+        """The tensor of a Hugging Face folder that holds ours; None where no rule fits."""
+        found = self.form.whole(ours) or self.form.theirs(ours, task)
         return None if found is None else found[0]
 
 

@@ -27,7 +27,7 @@ from fenghuo.models.configs import read_config as read_config
 from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import SAFETENSORS, best_form, name_weights
+from fenghuo.models.weights import SAFETENSORS, best_form, name_weights, stored_tensors
 from fenghuo.net.model import Model, empty_model
 from fenghuo.rundir import write_atomic
 
@@ -179,6 +179,8 @@ _UNSHAPED = (
     "heads",
     "position",
     "relative_clip",
+    "same_length",
+    "cutoffs",
     "first_position",
     "activation",
     "norm_eps",
@@ -253,15 +255,10 @@ def save_model(
     card = find_family(family or model.family)
     values = config_json(model.config, model.heads_config, card, {**model.extra, **(extra or {})})
     heads = model.heads_config
-    bare = card.class_name and not (
-        heads.mlm or heads.pair or heads.task
-    )  # transformers writes an encoder so
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        if (theirs := card.theirs(name, model.heads_config.task)) is None:
-            raise ModelError(f"a {card.name} folder has no name for {name}")
-        theirs = theirs.removeprefix(card.form.prefixes[0]) if bare else theirs
-        tensors[theirs] = parameter.detach().to("cpu").contiguous()
+    ours = {name: x.detach().to("cpu") for name, x in model.named_parameters()}
+    tensors = stored_tensors(card.form, ours, model.config.layers, heads.task)
+    if card.class_name and not (heads.mlm or heads.pair or heads.task):  # transformers writes an encoder so
+        tensors = {name.removeprefix(card.form.prefixes[0]): x for name, x in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / SAFETENSORS, write_safetensors(tensors, metadata={"format": "pt"}))
     write_atomic(folder / CONFIG, json.dumps(values, ensure_ascii=False, indent=2) + "\n")

@@ -54,7 +54,9 @@ class Form:
     fused: tuple[tuple[tuple[str, ...], str], ...] = ()
     """(ours, theirs): several of our tensors, one below another in one of theirs."""
     tied: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Their names of stored copies → the tensor of ours that each copies."""
+    """Their names of stored copies → the tensor of ours that each copies. `{n}` is a number."""
+    repeated: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Their name of what all layers share → the name under which each layer has it once more; `{n}` is the layer."""
     dropped: tuple[str, ...] = ()
     """Patterns of stored tensors that hold no weight."""
     prefixes: tuple[str, ...] = ()
@@ -101,7 +103,19 @@ class Form:
 
     def copy_of(self, theirs: str) -> str | None:
         """Our name of what this stored tensor copies, or None."""
-        return next((self.tied[name] for name in self._readings(theirs) if name in self.tied), None)
+        for name in self._readings(theirs):
+            for copy, ours in self.tied.items():
+                if match := _pattern(copy).fullmatch(name):
+                    return _fill(ours, match)
+        return None
+
+    def repeats(self, theirs: str) -> str | None:
+        """Their name of what a layer's tensor repeats, if that is stored too; None where it can be no repetition."""
+        for name in self._readings(theirs):
+            for shared, copy in self.repeated.items():
+                if _pattern(copy).fullmatch(name):
+                    return shared
+        return None
 
     def is_dropped(self, theirs: str) -> bool:
         """Whether the tensor holds no weight."""

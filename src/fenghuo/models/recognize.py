@@ -10,7 +10,7 @@ from typing import Any
 
 from fenghuo.errors import ModelError
 from fenghuo.models import FAMILIES
-from fenghuo.models.configs import family_named, read_fields, task_of
+from fenghuo.models.configs import check_derived, family_named, read_fields, task_of
 from fenghuo.models.family import Family
 from fenghuo.models.names import Form
 from fenghuo.models.released.stored import Stored
@@ -50,6 +50,7 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
     weights = name_weights(stored, form, task)
     said, ignored = read_fields(values, family, where, form.config_keys)
     config, remarks, contradictions = _settle(family, form, weights, said, where)
+    check_derived(config, family, values, where)
     return Recognized(
         family=family,
         weights=weights,
@@ -107,14 +108,17 @@ def shape_values(weights: Weights, family: Family) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("words", "positions", "segments", "tasks", "languages"):
         field = {"words": "vocab", "positions": "max_length"}.get(name, name)
-        shape = shapes.get(f"encoder.embed.tables.{name}.weight")
-        if shape is not None:
-            out[field] = shape[0]
+        table = f"encoder.embed.tables.{name}."
+        if sizes := [
+            x[0] for key, x in shapes.items() if key.startswith((f"{table}weight", f"{table}tables."))
+        ]:
+            out[field] = sum(sizes)
         elif rows := weights.form.zeros.get(f"encoder.embed.tables.{name}.weight"):
             out[field] = rows
         elif field in ("segments", "tasks", "languages"):
             out[field] = 0
-    out["embed_width"] = shapes["encoder.embed.tables.words.weight"][-1]
+    if (words := shapes.get("encoder.embed.tables.words.weight")) is not None:
+        out["embed_width"] = words[-1]
     groups = {}
     for part, sample in (("attentions", "query"), ("feeds", "inner")):
         found = [re.fullmatch(rf"encoder\.{part}\.(\d+)\.{sample}\.weight", name) for name in shapes]

@@ -100,6 +100,10 @@ def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights
         plain = name.removeprefix(strip)
         if is_slot(plain) or form.is_dropped(plain):
             dropped.append(name)
+        elif (shared := _stored_once(stored, form, plain, strip)) is not None:
+            if not _same(stored, name, shared):
+                raise ModelError(f"{stored.path}: {name} differs from {shared}, which all layers share")
+            dropped.append(name)
         elif (copied := form.copy_of(plain)) is not None:
             tied[name] = copied
         elif parts := form.parts(plain):
@@ -136,6 +140,31 @@ def name_weights(stored: Stored, form: Form, task: str | None = None) -> Weights
     )
 
 
+def stored_tensors(
+    form: Form, tensors: Mapping[str, Tensor], layers: int, task: str | None = None
+) -> dict[str, Tensor]:
+    """Tensors under our names → as files of a form hold them: fused, and what layers share once more for each.
+
+    Raises:
+        ModelError: the form has no name for one of them.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if (whole := form.whole(name)) is not None:
+            fused, parts = whole
+            if name == parts[0]:
+                out[fused] = torch.cat([tensors[part] for part in parts])
+        elif (found := form.theirs(name, task)) is not None:
+            theirs, transposed = found
+            out[theirs] = (tensor.T if transposed and tensor.dim() == 2 else tensor).contiguous()
+            if (copy := form.repeated.get(theirs)) is not None:
+                # Clones, because a file of safetensors cannot hold one memory twice.
+                out |= {copy.replace("{n}", str(n)): out[theirs].clone() for n in range(layers)}
+        else:
+            raise ModelError(f"a file of {form.name} has no name for {name}")
+    return out
+
+
 def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
     """How many of a file's arrays the rules of a form know; 0 where the table of words is not among them."""
     strip = _wrapper(stored)
@@ -143,7 +172,7 @@ def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
     for name in stored.shapes:
         plain = name.removeprefix(strip)
         found = form.ours(plain, task)
-        words = words or (found is not None and found[0] == "encoder.embed.tables.words.weight")
+        words = words or (found is not None and found[0].startswith("encoder.embed.tables.words."))
         known += bool(found or form.parts(plain) or form.copy_of(plain))
     return known if words else 0
 
@@ -163,6 +192,14 @@ def _wrapper(stored: Mapping[str, Tensor]) -> str:
     """`module.` where a parallel wrapper put it before every name."""
     names = [name for name in stored if not is_slot(name)]
     return "module." if names and all(name.startswith("module.") for name in names) else ""
+
+
+def _stored_once(stored: Stored, form: Form, plain: str, strip: str) -> str | None:
+    """The stored tensor that a layer's tensor repeats, or None."""
+    if (shared := form.repeats(plain)) is None:
+        return None
+    readings = (shared, shared.removeprefix(form.prefixes[0] if form.prefixes else ""))
+    return next((strip + name for name in readings if strip + name in stored), None)
 
 
 def _same(stored: Stored, a: str, b: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-Position = Literal["learned", "nezha", "none"]
+Position = Literal["learned", "nezha", "xl", "none"]
 Activation = Literal["gelu", "gelu_new", "relu"]
 TaskHead = Literal["classify", "tag"]
 Widen = Literal["sum", "words"]
@@ -37,8 +37,15 @@ class EncoderConfig:
     norm_first: bool = (
         False  # norms before attention and feed-forward, not after the sum (ALBERT-xxlarge of albert_zh)
     )
-    position: Position = "learned"
-    relative_clip: int = 64  # R of NEZHA, in pieces: keys further off than this look alike
+    position: Position = "learned"  # xl: distances to what stands before, and nothing after is heard
+    relative_clip: int = 64  # R, in pieces: keys further off than this look alike; of xl 0 means no clip
+    relative_shared: bool = False  # of xl: all layers share u and v (arXiv 1901.02860, untie_r off)
+    memory: int = 0  # of xl: so many pieces of the texts before stay as keys; no weight depends on it
+    same_length: bool = False  # of xl: each piece hears `memory` pieces, itself the last, and no more
+    attention_bias: bool = True  # in the four linear maps of attention
+    adaptive: bool = False  # words times sqrt(D), not normalized, and a softmax by clusters (Transformer-XL)
+    cutoffs: tuple[int, ...] = ()  # of adaptive: first word of each further cluster; those past V cut nothing
+    cutoff_divisor: int = 1  # of adaptive: each cluster's vectors are so much narrower than those before
     segments: int = 2
     tasks: int = 0  # > 0 adds ERNIE 2.0's task embedding (arXiv 1907.12412)
     languages: int = 0  # > 0 adds XLM's language embedding (arXiv 1901.07291)
@@ -46,6 +53,7 @@ class EncoderConfig:
     first_position: int = 0  # the row of a sequence's first piece: 2 in RoBERTa, whose row 1 is the padding's
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    dropout_inside: bool = False  # dropout also between the feed-forward maps and on the last layer's output
     activation: Activation = "gelu"  # gelu: by the error function; gelu_new: by tanh, as TF1 code has it
     mlm_transform: bool = True  # a dense layer and a norm before the tied table; XLM has neither
     pooled_relu: bool = False  # before the last layer of a classifier, as TinyBERT's code has it
@@ -61,10 +69,10 @@ class EncoderConfig:
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, value)
         for name in ("vocab", "layers", "heads", "width", "embed_width", "inner_width", "layer_groups",
-                     "relative_clip", "max_length"):  # fmt: skip
+                     "max_length", "cutoff_divisor"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("segments", "tasks", "languages", "first_position"):
+        for name in ("segments", "tasks", "languages", "first_position", "memory", "relative_clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("dropout", "attention_dropout"):
@@ -84,7 +92,38 @@ class EncoderConfig:
             raise ValueError(f"layers {self.layers} is not a multiple of layer_groups {self.layer_groups}")
         if self.position == "nezha" and self.head_width % 2:
             raise ValueError(f"NEZHA's sines and cosines need an even head width, not {self.head_width}")
+        if self.position == "nezha" and self.relative_clip < 1:
+            raise ValueError("relative_clip is 0; NEZHA's must be at least 1")
+        self._check_xl()
+        self._check_adaptive()
         self._settle_layer_types()
+
+    def _check_xl(self) -> None:
+        if self.position == "xl" and self.width % 2:
+            raise ValueError(f"the sines and cosines of position 'xl' need an even width, not {self.width}")
+        for name in ("memory", "same_length", "relative_shared"):
+            if getattr(self, name) and self.position != "xl":
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it needs position 'xl', not '{self.position}'"
+                )
+        if self.same_length and not self.memory:
+            raise ValueError("same_length without memory: a piece would hear nothing")
+
+    def _check_adaptive(self) -> None:
+        ends = tuple(self.cutoffs)
+        if not self.adaptive and (ends or self.cutoff_divisor != 1):
+            raise ValueError("cutoffs and cutoff_divisor need adaptive words")
+        if any(low >= high for low, high in zip((0, *ends), ends, strict=False)):
+            raise ValueError(f"cutoffs are {list(ends)}; each must be above the one before, and above 0")
+        object.__setattr__(self, "cutoffs", tuple(end for end in ends if end < self.vocab))
+        if self.adaptive and self.embed_width != self.width:
+            raise ValueError(
+                f"adaptive words bring their own maps to width {self.width}: leave embed_width at 0"
+            )
+        if self.width // self.cutoff_divisor ** len(self.cutoffs) < 1:
+            raise ValueError(
+                f"cutoff_divisor {self.cutoff_divisor} leaves the last of {len(self.cutoffs) + 1} clusters no width"
+            )
 
     def _settle_layer_types(self) -> None:
         """Give each layer its type, and refuse types that are not to be had."""
@@ -109,7 +148,7 @@ class EncoderConfig:
 
     def unlike(self, other: EncoderConfig) -> list[str]:
         """Names of the values in which two configs differ, those without effect left out."""
-        idle = set() if "nezha" in (self.position, other.position) else {"relative_clip"}
+        idle = set() if {"nezha", "xl"} & {self.position, other.position} else {"relative_clip"}
         names = [f.name for f in fields(self) if f.name not in idle]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 

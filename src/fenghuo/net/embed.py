@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fenghuo.net.adaptive import AdaptiveWords
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import Dropout
 
@@ -14,7 +15,8 @@ class Embedding(nn.Module):
     """Sum of word, segment, position, task and language vectors, normalized (BERT, arXiv 1810.04805, §3).
 
     A table whose size is 0 is absent. Where E < D, a linear layer widens the normalized sum (ALBERT), or the words
-    before they are added to tables of width D (albert_zh, `modeling.py`, which knows no bias there).
+    before they are added to tables of width D (albert_zh, `modeling.py`, which knows no bias there). Adaptive words
+    widen themselves, and then nothing is normalized.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -30,12 +32,14 @@ class Embedding(nn.Module):
         }
         self.tables = nn.ModuleDict(
             {
-                name: nn.Embedding(size, narrow if name == "words" else width)
+                name: AdaptiveWords(config)
+                if config.adaptive and name == "words"
+                else nn.Embedding(size, narrow if name == "words" else width)
                 for name, size in sizes.items()
                 if size
             }
         )
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.norm = None if config.adaptive else nn.LayerNorm(width, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
         self.widens_words = config.widen == "words"
         self.project = (
@@ -49,6 +53,13 @@ class Embedding(nn.Module):
         assert isinstance(table, nn.Embedding)
         return table
 
+    @property
+    def adaptive_words(self) -> AdaptiveWords:
+        """The word tables by cluster, where the config says adaptive."""
+        table = self.tables["words"]
+        assert isinstance(table, AdaptiveWords)
+        return table
+
     def forward(self, ids: dict[str, Tensor | None]) -> Tensor:
         """Ids of each table, all of one shape (T,) or (B, L) → (…, D); absent ids are zeros.
 
@@ -60,17 +71,18 @@ class Embedding(nn.Module):
             if index is not None and name not in self.tables and name != "positions":
                 raise ValueError(f"this model has no table of {name}")
         for name, table in self.tables.items():
-            assert isinstance(table, nn.Embedding)
+            assert isinstance(table, nn.Embedding | AdaptiveWords)
             index = ids.get(name)
-            if index is None:
+            if index is None and isinstance(table, nn.Embedding):
                 part = table.weight[0]
             else:
-                _check_range(name, index, table.weight.shape[0])
+                assert index is not None
+                _check_range(name, index, table.num_embeddings)
                 part = table(index)
             if name == "words" and self.project is not None and self.widens_words:
                 part = self.project(part)
             total = part if total is None else total + part
-        out: Tensor = self.dropout(self.norm(total))
+        out: Tensor = self.dropout(total if self.norm is None else self.norm(total))
         return out if self.project is None or self.widens_words else self.project(out)
 
 

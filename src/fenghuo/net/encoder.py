@@ -1,22 +1,25 @@
 """The encoder: embedding, then layers, over flat pieces."""
 
-# Shapes: S sequences, T flat pieces (or B, L of a padded batch), D width, E entity width,
-# H heads, P (query, key) pairs.
+# Shapes: S sequences, T flat pieces (or B, L of a padded batch), M remembered pieces a sequence, D width,
+# E entity width, H heads, P (query, key) pairs.
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import EncoderConfig as EncoderConfig
+from fenghuo.net.dropout import Dropout
 from fenghuo.net.embed import Embedding
 from fenghuo.net.entity import EntityStream, Fusion, entity_config, packed_entities
 from fenghuo.net.feed_forward import FeedForward
 from fenghuo.net.hear_packed import PackedHear
+from fenghuo.net.hear_relative import RelativeHear, check_memory, remember
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
+from fenghuo.net.relative import Relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,9 @@ class Encoded:
     scores: dict[int, Tensor] = field(default_factory=dict)
     """Layer → (H, P): scaled scores before the softmax, NEZHA's relative term included, of the pairs of real
     pieces, sequence by sequence and row by row. Layers that were asked for only."""
+    memory: list[Tensor] = field(default_factory=list)
+    """(S, M, D) a layer, without gradient: what the next texts of the same sequences hear of these (position "xl" with
+    `memory` above 0). M is the config's, or less where some sequence has had fewer pieces."""
     entity_states: list[Tensor] = field(default_factory=list)
     """(T, E) each, beside `states`: the entity stream, where there is one."""
 
@@ -52,6 +58,8 @@ class Encoder(nn.Module):
         self.entity_attentions = nn.ModuleDict(
             {str(n): Attention(entity_config(config)) for n, kind in enumerate(kinds) if kind == "norm"}
         )
+        self.relative = Relative(config) if config.position == "xl" else None
+        self.last_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
         # A buffer, so that it moves with the weights; not persistent, because it is a formula.
         nezha = config.position == "nezha"
         table = distance_table(config.relative_clip, config.head_width) if nezha else None
@@ -67,6 +75,7 @@ class Encoder(nn.Module):
         tasks_T: Tensor | None = None,
         languages_T: Tensor | None = None,
         allowed: Tensor | None = None,
+        memory: Sequence[Tensor] = (),
         entities_TE: Tensor | None = None,
         entity_mask_T: Tensor | None = None,
         states: bool = False,
@@ -80,39 +89,61 @@ class Encoder(nn.Module):
             segments_T, tasks_T, languages_T: (T,) ids; zeros where not given.
             positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
+            memory: `Encoded.memory` of what came before in the same sequences; empty: nothing came before.
             entities_TE, entity_mask_T: (T, E) vectors of the entities that pieces name, (T,) 1 where one does; see
                 `packed_entities` for what stands there by default.
             states: keep the output of the embedding and of each layer.
             scores: layers whose attention scores to keep; this costs memory of H * P numbers each.
 
         Raises:
-            ValueError: shapes that do not fit, ids out of range, a sequence too long for learned positions.
+            ValueError: shapes that do not fit, ids out of range, a sequence too long for learned positions; memory,
+                places or scores of an encoder that has none.
         """
         if pieces_T.shape != (packing.total,):
             raise ValueError(f"pieces are {tuple(pieces_T.shape)}, their lengths add up to {packing.total}")
         if out_of_range := [n for n in scores if not 0 <= n < self.config.layers]:
             raise ValueError(f"scores of layer {out_of_range[0]} asked of {self.config.layers} layers")
-        hear = PackedHear(
-            self.config,
-            packing,
-            table=self.distances,
-            dropout=self.config.attention_dropout if self.training else 0.0,
-            places_T=positions_T,
-            allowed_P=allowed,
-            keep_scores=scores,
-        )
+        check_memory(self.config, memory, packing)
+        if self.relative is not None and (positions_T is not None or scores):
+            raise ValueError(
+                "position 'xl' counts pieces and keeps no scores: neither places nor scores fit it"
+            )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        kept_scores: dict[int, Tensor] = {}
+        hear: Hear
+        if self.relative is not None:
+            held = memory[0].shape[1] if memory else 0
+            hear = RelativeHear(
+                self.config, self.relative, packing, memory=held, dropout=dropout, allowed_P=allowed
+            )
+        else:
+            hear = PackedHear(
+                self.config,
+                packing,
+                table=self.distances,
+                dropout=dropout,
+                places_T=positions_T,
+                allowed_P=allowed,
+                keep_scores=scores,
+            )
+            kept_scores = hear.scores
         ids = {"words": pieces_T, "segments": segments_T, "tasks": tasks_T, "languages": languages_T}
         if positions_T is None:
             positions_T = packing.positions_T + self.config.first_position
         ids["positions"] = positions_T
         kept: list[Tensor] = []
         entities = packed_entities(
-            self.config, packing, entities_TE, entity_mask_T, allowed_P=allowed, dropout=hear.dropout
+            self.config, packing, entities_TE, entity_mask_T, allowed_P=allowed, dropout=dropout
         )
-        last_TD = self.run(ids, hear, kept if states else None, entities)
-        entity_states = [] if entities is None else entities.states
+        last_TD = self.run(ids, hear, kept if states or self.config.memory else None, entities, memory)
+        new = remember(kept[:-1], memory, packing, self.config.memory) if self.config.memory else []
         return Encoded(
-            last_TD=last_TD, packing=packing, states=kept, scores=hear.scores, entity_states=entity_states
+            last_TD=last_TD,
+            packing=packing,
+            states=kept if states else [],
+            scores=kept_scores,
+            entity_states=[] if entities is None else entities.states,
+            memory=new,
         )
 
     def run(
@@ -121,6 +152,7 @@ class Encoder(nn.Module):
         hear: Hear,
         keep: list[Tensor] | None = None,
         entities: EntityStream | None = None,
+        memory: Sequence[Tensor] = (),
     ) -> Tensor:
         """The stack in any layout, to (…, D); `keep`, and the entities' own list, receive each state on the way."""
         x: Tensor = self.embed(ids)
@@ -132,12 +164,14 @@ class Encoder(nn.Module):
                 keep.append(x)
                 if entities is not None:
                     entities.states.append(entities.now)
-            x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear)
+            before = memory[layer].detach().flatten(0, 1).to(x.dtype) if memory else None
+            x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear, before)
             feed = self.feeds[layer * len(self.feeds) // layers]
             if entities is None or self.config.layer_types[layer] == "sim":
                 x = feed(x)
             else:
                 x, entities.now = feed(x, entities.heard(layer, self.entity_attentions))
+        x = self.last_dropout(x)
         if keep is not None:
             keep.append(x)
             if entities is not None:

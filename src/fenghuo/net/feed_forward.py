@@ -28,12 +28,13 @@ class FeedForward(nn.Module):
         self.outer = nn.Linear(config.inner_width, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
+        self.inner_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
         self.activation = config.activation
         self.norm_first = config.norm_first
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """(T, D) → (T, D)."""
         in_TD = self.norm(x_TD) if self.norm_first else x_TD
-        inner_TF = ACTIVATIONS[self.activation](self.inner(in_TD))
+        inner_TF = self.inner_dropout(ACTIVATIONS[self.activation](self.inner(in_TD)))
         out_TD = self.dropout.added(x_TD, self.outer(inner_TF))
         return out_TD if self.norm_first else self.norm(out_TD)

@@ -4,13 +4,14 @@
 # E entity width.
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fenghuo.net.adaptive import AdaptiveSoftmax
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
 from fenghuo.net.entity import check_entities, padded_entities
@@ -29,9 +30,13 @@ class Output:
     pooler_output: Tensor | None = None
     """(B, D), of each row's first piece that is not masked."""
     logits: Tensor | None = None
-    """The model's own head: (B, C) classes, (B, L, C) tags, or (B, L, V) of an MLM head."""
+    """The model's own head: (B, C) classes, (B, L, C) tags, or (B, L, V) of an MLM head; of adaptive words these are
+    log-probabilities."""
     pair_logits: Tensor | None = None
     """(B, 2) of a NSP or SOP head."""
+    mems: list[Tensor] | None = None
+    """(B, M, D) a layer: `mems` of the call that goes on with the same rows; None where the model remembers nothing.
+    transformers has the same list with M and B exchanged."""
 
 
 class Model(nn.Module):
@@ -46,16 +51,27 @@ class Model(nn.Module):
         self.config, self.heads_config, self.family = config, heads, family
         self.extra: dict[str, Any] = {}
         self.encoder = Encoder(config)
-        self.mlm = MlmHead(config, self.encoder.embed) if heads.mlm else None
+        self.mlm: MlmHead | AdaptiveSoftmax | None = None
+        if heads.mlm and config.adaptive:
+            self.mlm = AdaptiveSoftmax(config, self.encoder.embed.adaptive_words)
+        elif heads.mlm:
+            self.mlm = MlmHead(config, self.encoder.embed)
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
         self.entity = EntityHead(config) if heads.entity else None
         dropout = config.dropout if heads.dropout is None else heads.dropout
         kinds = {"classify": ClassifyHead, "tag": TagHead}
+        if config.position == "xl" and heads.task == "classify":
+            raise ValueError("a classifier reads the first piece, which hears nothing where position is 'xl'")
         self.head = kinds[heads.task](config, heads.outputs, dropout) if heads.task else None
 
     def encode(
-        self, batch: Mapping[str, Tensor], *, states: bool = False, scores: Collection[int] = ()
+        self,
+        batch: Mapping[str, Tensor],
+        *,
+        memory: Sequence[Tensor] = (),
+        states: bool = False,
+        scores: Collection[int] = (),
     ) -> Encoded:
         """Encode a flat batch: `pieces` (T,), `lengths` (S,) and, where they matter, `segments`, `positions`,
         `tasks`, `languages` (T,), `allowed` (P,), `entities` (T, E) and `entity_mask` (T,). See `Encoder.forward`."""
@@ -67,6 +83,7 @@ class Model(nn.Module):
             tasks_T=batch.get("tasks"),
             languages_T=batch.get("languages"),
             allowed=batch.get("allowed"),
+            memory=memory,
             entities_TE=batch.get("entities"),
             entity_mask_T=batch.get("entity_mask"),
             states=states,
@@ -110,6 +127,7 @@ class Model(nn.Module):
         *,
         task_type_ids: Tensor | None = None,
         langs: Tensor | None = None,
+        mems: Sequence[Tensor] | None = None,
         entities: Tensor | None = None,
         entity_mask: Tensor | None = None,
     ) -> Output:
@@ -121,7 +139,8 @@ class Model(nn.Module):
                 piece i may hear piece j. By default nothing is hidden.
             token_type_ids, task_type_ids, langs: (B, L) ids; zeros where not given.
             position_ids: (B, L) or (1, L) places; by default the column, in RoBERTa as `PaddedBatch.of` says. Learned
-                positions look them up, NEZHA's distances are their differences.
+                positions look them up, NEZHA's distances are their differences; position "xl" takes none.
+            mems: `Output.mems` of the call before; None: nothing came before, and nothing stands for it.
             entities: (B, L, E) vectors of what pieces name, for a model with an entity stream.
             entity_mask: (B, L), 0 where a piece names nothing; see `packed_entities`.
 
@@ -139,15 +158,17 @@ class Model(nn.Module):
             return self._forward_padded(batch, entities, entity_mask)
         rows, columns = input_ids.shape
         check_entities(self.config, (rows, columns), entities, entity_mask)
-        packed = batch.pack()
+        packed, xl = batch.pack(), self.encoder.relative
         encoded: Encoded = self.encoder(
             packed.words_T,
             packed.packing,
             segments_T=packed.ids["segments"],
-            positions_T=packed.ids["positions"],
+            # What a mask drops is not there for position "xl", which counts what is.
+            positions_T=packed.ids["positions"] if xl is None or position_ids is not None else None,
             tasks_T=packed.ids["tasks"],
             languages_T=packed.ids["languages"],
             allowed=packed.allowed_P,
+            memory=mems or (),
             entities_TE=None if entities is None else pack(entities, packed.kept_T),
             entity_mask_T=None if entity_mask is None else pack(entity_mask, packed.kept_T),
         )
@@ -160,6 +181,7 @@ class Model(nn.Module):
             if logits_T is None
             else unpack(logits_T, packed.kept_T, rows, columns),
             pair_logits=None if self.pair is None else self.pair(pooled),
+            mems=encoded.memory or None,
         )
 
     def forward_padded(
@@ -192,6 +214,8 @@ class Model(nn.Module):
     def _forward_padded(
         self, batch: PaddedBatch, entities: Tensor | None, entity_mask: Tensor | None
     ) -> Output:
+        if self.config.position == "xl":
+            raise ValueError("a model with position 'xl' has no padded layout, and is not exported")
         length = batch.words_BL.shape[1]
         hear = PaddedHear(self.config, batch.allowed, length, self.encoder.distances)
         ids = {"words": batch.words_BL, **batch.ids}

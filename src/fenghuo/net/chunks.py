@@ -18,7 +18,7 @@ _CHUNK = 1 << 20  # scores in a chunk: 4 MiB, so that a few such squares stay in
 
 
 class _Space(threading.local):
-    """Memory that every call uses again, a few tens of MiB a thread: fresh pages cost more than what is done in them."""
+    """Memory that every call uses again, tens of MiB a thread: fresh pages cost more than what is done in them."""
 
     def __init__(self) -> None:
         self.buffers: dict[tuple[str, torch.dtype], Tensor] = {}

@@ -1,17 +1,22 @@
-"""Attention: milliseconds a call, ours beside torch's fused kernel and beside transformers 4.57.6.
+"""Attention: milliseconds a call and peak memory, beside torch's fused kernel and beside transformers 4.57.6.
 
     .venv/bin/python benchmarks/attention.py --quick --case 'training/nezha/12x64'
 
-Cases: {training|inference}/{nezha|plain}/{12x64|12x26}/L{64|128|256|512}/{sdpa|transformers}, of 12 heads of width
-64 (1,024 pieces a call) or 26 (2,048). Training is forward and backward with dropout 0.1 on the weights.
+Cases: {training|inference}/{nezha|plain}/{12x64|12x26}/L{32|64|128|256|512|1024}/{sdpa|transformers}, of 12 heads of
+width 64 (1,024 pieces a call) or 26 (2,048). Training is forward and backward with dropout 0.1 on the weights.
 
 - sdpa: `scaled_dot_product_attention`, attention alone. It knows no distances, so against nezha it does less.
 - transformers: one layer's self-attention with its three projections, on both sides.
+
+`ours_peak_mib` and `peer_peak_mib`: what one call holds at its highest point beyond inputs and weights (see
+measure/memory.py). Pieces are as many at every length, so what stays the same from row to row is linear in L; in
+training a byte a score is kept, which weight fell out.
 """
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Callable
 
 import torch
@@ -22,6 +27,7 @@ from fenghuo.net.hear_packed import PackedHear
 from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
 from measure import THREADS, Peer, arguments, side_by_side, timed, wanted
+from measure.memory import peak_mib
 
 HEADS = 12
 DROPOUT = 0.1
@@ -32,7 +38,7 @@ CASES = [
         ("training", "inference"),
         ("nezha", "plain"),
         ("12x64", "12x26"),
-        ("L64", "L128", "L256", "L512"),
+        ("L32", "L64", "L128", "L256", "L512", "L1024"),
         ("sdpa", "transformers"),
     )
 ]
@@ -90,23 +96,37 @@ def sdpa(parts: dict) -> Callable[[], object]:
     return training(forward, qkv) if trains else inference(forward)
 
 
+def peak(case: str, side: str) -> float | None:
+    """Of one call; asked in a process apart, where nothing is timed."""
+    torch.set_num_threads(THREADS)
+    parts = read(case)
+    return peak_mib(sdpa(parts) if side == "sdpa" else ours(parts, case.endswith("transformers")))
+
+
 def main() -> None:
     given = arguments(__doc__)
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    peer = None
-    for case in wanted(CASES, given.case):
-        parts = read(case)
-        versions = {"torch": torch.__version__}
-        if case.endswith("sdpa"):
-            theirs, name = timed(sdpa(parts)), "torch scaled_dot_product_attention"
-        else:
-            peer = peer or Peer("attention_peer.py")
-            versions["transformers"] = peer.ask(do="prepare", **parts)
-            theirs, name = peer.run, "transformers self-attention"
-        mine = timed(ours(parts, projections=case.endswith("transformers")))
-        side_by_side("attention", case, mine, theirs, peer_name=name, runs=given.runs, versions=versions)
-    if peer is not None:
+    peers: list[Peer] = []  # one that is timed and one that is weighed
+    with multiprocessing.get_context("spawn").Pool(1) as weighed:
+        for case in wanted(CASES, given.case):
+            parts = read(case)
+            versions = {"torch": torch.__version__}
+            more = {"ours_peak_mib": weighed.apply(peak, (case, "ours"))}
+            if case.endswith("sdpa"):
+                theirs, name = timed(sdpa(parts)), "torch scaled_dot_product_attention"
+                more["peer_peak_mib"] = weighed.apply(peak, (case, "sdpa"))
+            else:
+                peers = peers or [Peer("attention_peer.py") for _ in range(2)]
+                for peer in peers:
+                    versions["transformers"] = peer.ask(do="prepare", **parts)
+                theirs, name = peers[0].run, "transformers self-attention"
+                more["peer_peak_mib"] = peers[1].ask(do="memory")
+            both = timed(ours(parts, projections=case.endswith("transformers"))), theirs
+            side_by_side(
+                "attention", case, *both, peer_name=name, runs=given.runs, versions=versions, more=more
+            )
+    for peer in peers:
         peer.close()
 
 

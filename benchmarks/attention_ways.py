@@ -23,7 +23,7 @@ from fenghuo.net.config import EncoderConfig
 from fenghuo.net.hear_packed import PackedHear
 from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing
-from fenghuo.net.position import Rotation, distance_index, distance_table
+from fenghuo.net.position import distance_index, distance_table, sinusoids
 from measure import THREADS, arguments, side_by_side, timed, wanted
 
 CLIP = 64
@@ -45,14 +45,31 @@ def by_heads(x_TD: Tensor, length: int) -> Tensor:
 
 def chunks(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """(n, H, L, N) each, the queries scaled."""
-    flat = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    return chunked_attention(*flat, table=table)[0].view_as(q)
+    return chunked_attention(q, k, v, scale=1.0, table=table)[0]
+
+
+def pairs(x: Tensor) -> Tensor:
+    """(…, N) → (…, N / 2) complex."""
+    return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
 
 
 def rotation(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-    """One fused attention of twice the head width; exact up to a length of R + 1."""
-    turn = Rotation(q.shape[2], CLIP, q.shape[3], q.device)
-    return turn.undo(F.scaled_dot_product_attention(*turn.apply(q, k, v), scale=1.0))
+    """One fused attention of twice the head width; exact up to a length of R + 1.
+
+    sin(a + b) and cos(a + b) are products of sines and cosines of a and of b. So what query i makes of the distance
+    j - i + R splits into a turn of the query by R - i and fixed vectors S_j of the key's place alone:
+    q_i · T[j - i + R] = turn_i(q_i) · S_j, and sum_j w_j T[j - i + R] = turn_i⁻¹(sum_j w_j S_j).
+    """
+    place = torch.arange(q.shape[2])
+    sines = sinusoids(CLIP - place, q.shape[3])
+    turn = torch.complex(sines[:, 1::2], sines[:, 0::2]).to(torch.complex64)
+    places = sinusoids(place, q.shape[3]).to(torch.float32).expand_as(k)
+    wide_q = torch.cat([q, torch.view_as_real(pairs(q) * turn).flatten(-2)], dim=-1)
+    wide = F.scaled_dot_product_attention(
+        wide_q, torch.cat([k, places], dim=-1), torch.cat([v, places], dim=-1), scale=1.0
+    )
+    plain, turned = wide.chunk(2, dim=-1)
+    return plain + torch.view_as_real(pairs(turned) * turn.conj()).flatten(-2)
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
@@ -76,10 +93,10 @@ def way(name: str, width: int, length: int, mode: str) -> Callable[[], object]:
             mask = torch.ones(rows, 1, 1, length, dtype=torch.bool)
             return PaddedHear(config, mask, length, table)(0, *(x.view(rows, length, -1) for x in leaves))
         q, k, v = (by_heads(x, length) for x in leaves)
-        q = q / math.sqrt(width)
         if name == "looked-up":
             hear = PackedHear(config, Packing.of([length] * rows), table=table)
             return hear._attend_plainly(0, q, k, v, None)[0]
+        q = q / math.sqrt(width)
         return {"chunks": chunks, "rotation": rotation, "formula": formula}[name](q, k, v, table)
 
     return training(forward, leaves) if mode == "training" else inference(forward)

@@ -92,8 +92,12 @@ def side_by_side(
     peer_name: str,
     runs: int,
     versions: dict[str, str],
+    more: dict[str, Any] | None = None,
 ) -> None:
-    """Time both in turn after two warm-ups each, and print the case's line: medians in milliseconds."""
+    """Time both in turn after two warm-ups each, and print the case's line: medians in milliseconds.
+
+    `more` keys, such as peak memory, are appended to it.
+    """
     for _ in range(2):
         ours(), peer()
     pairs = [(ours(), peer()) for _ in range(runs)]
@@ -111,5 +115,6 @@ def side_by_side(
         "runs": runs,
         "threads": THREADS,
         "versions": versions,
+        **(more or {}),
     }
     print(json.dumps(line), flush=True)

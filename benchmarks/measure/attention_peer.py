@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 import transformers
+from memory import peak_mib
 from transformers import BertConfig, BertModel, NezhaConfig, NezhaModel
 
 
@@ -46,9 +47,12 @@ def main() -> None:
     work: Callable[[], None] | None = None
     for line in sys.stdin:
         question = json.loads(line)
-        if question.pop("do") == "prepare":
+        if (do := question.pop("do")) == "prepare":
             work = prepare(**question)
             answer: object = transformers.__version__
+        elif do == "memory":
+            assert work is not None
+            answer = peak_mib(work)
         else:
             assert work is not None
             started_s = time.perf_counter()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fenghuo.net import chunked
+from fenghuo.net import chunked, chunks
 from fenghuo.net.chunked import chunked_attention
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import keep_mask
@@ -17,11 +18,11 @@ from fenghuo.net.packing import Packing
 from fenghuo.net.position import distance_table
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks so small that every edge of the cutting is met: several slices of groups, several blocks of rows."""
-    monkeypatch.setattr(chunked, "_ROWS", 5)
-    monkeypatch.setattr(chunked, "_CHUNK", 100)
+@pytest.fixture(params=["heads cut", "sequences cut"])
+def small_chunks(request, monkeypatch):
+    """Chunks so small that every edge of the cutting is met: uneven slices, several blocks of rows."""
+    monkeypatch.setattr(chunks, "_ROWS", 5)
+    monkeypatch.setattr(chunks, "_CHUNK", 100 if request.param == "heads cut" else 500)
 
 
 @pytest.fixture(params=["kept", "made again"])
@@ -29,20 +30,28 @@ def weights(request, monkeypatch):
     monkeypatch.setattr(chunked, "_KEPT", 1 << 22 if request.param == "kept" else 0)
 
 
+def by_head(*shape: int) -> torch.Tensor:
+    """(n, H, L, N) as the projections leave it: heads side by side in a row."""
+    n, heads, length, width = shape
+    return torch.randn(n, length, heads, width, dtype=torch.float64, requires_grad=True).transpose(1, 2)
+
+
 @pytest.mark.parametrize("length", [1, 2, 4, 9, 23])
-@pytest.mark.parametrize("nezha", [True, False], ids=["nezha", "plain"])
+@pytest.mark.parametrize(
+    "clip", [1, 4, 40, None], ids=lambda clip: "plain" if clip is None else f"clip-{clip}"
+)
 @pytest.mark.usefixtures("small_chunks", "weights")
-def test_chunks_with_dropout_are_the_formula(oracle, table_oracle, length, nezha):
+def test_chunks_with_dropout_are_the_formula(oracle, table_oracle, length, clip):
     torch.manual_seed(length)
-    table = table_oracle(4, 6) if nezha else None
-    q, k, v = (torch.randn(3, length, 6, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    keep, scale = keep_mask((3, length, length), 0.3, torch.device("cpu"))
-    allowed = torch.rand(3, 1, length) < 0.7
+    table = None if clip is None else table_oracle(clip, 6)
+    q, k, v = (by_head(3, 2, length, 6) for _ in range(3))
+    keep, keep_scale = keep_mask((3, 2, length, length), 0.3, torch.device("cpu"))
+    allowed = torch.rand(3, 1, 1, length) < 0.7
     allowed[..., 0] = True
     bias = torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -torch.inf)
-    wanted, wanted_score = oracle(q, k, v, table=table, allowed=allowed, weight_factor=keep * scale)
+    wanted, wanted_score = oracle(q, k, v, table=table, allowed=allowed, weight_factor=keep * keep_scale)
     heard, score = chunked_attention(
-        q / 6**0.5, k, v, table=table, bias=bias, keep=keep, scale=scale, want_scores=True
+        q, k, v, scale=6**-0.5, table=table, bias=bias, keep=keep, keep_scale=keep_scale, want_scores=True
     )
     torch.testing.assert_close(heard, wanted)
     torch.testing.assert_close(score, wanted_score)
@@ -53,29 +62,102 @@ def test_chunks_with_dropout_are_the_formula(oracle, table_oracle, length, nezha
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("length", [32, 65, 128, 200])
+@pytest.mark.parametrize("width", [26, 64])
+def test_chunks_in_float32_are_within_a_hundred_thousandth(oracle, table_oracle, length, width):
+    torch.manual_seed(length)
+    q, k, v = (torch.randn(2, 3, length, width, requires_grad=True) for _ in range(3))
+    heard, _ = chunked_attention(q, k, v, scale=width**-0.5, table=distance_table(64, width))
+    exact, _ = oracle(q.double(), k.double(), v.double(), table=table_oracle(64, width))
+    torch.testing.assert_close(heard.double(), exact, rtol=0, atol=1e-5)
+    grad = torch.randn_like(heard)
+    mine = torch.autograd.grad(heard, (q, k, v), grad)
+    theirs = torch.autograd.grad(exact, (q, k, v), grad.double())
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("nezha", [True, False], ids=["nezha", "plain"])
 @pytest.mark.usefixtures("small_chunks", "weights")
 def test_chunks_pass_gradcheck_with_a_fixed_mask(table_oracle, nezha):
     torch.manual_seed(0)
     table = table_oracle(2, 4) if nezha else None
-    q, k, v = (torch.randn(2, 7, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    keep, scale = keep_mask((2, 7, 7), 0.4, torch.device("cpu"))
+    q, k, v = (torch.randn(1, 2, 7, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    keep, keep_scale = keep_mask((1, 2, 7, 7), 0.4, torch.device("cpu"))
 
     def attend(q, k, v):
-        return chunked_attention(q, k, v, table=table, keep=keep, scale=scale, want_scores=True)
+        return chunked_attention(
+            q, k, v, scale=0.5, table=table, keep=keep, keep_scale=keep_scale, want_scores=True
+        )
 
     assert torch.autograd.gradcheck(attend, (q, k, v))
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_chunks_with_only_one_output_used():
-    q, k, v = (torch.randn(2, 7, 4, requires_grad=True) for _ in range(3))
-    _, score = chunked_attention(q, k, v, want_scores=True)
+    q, k, v = (torch.randn(1, 2, 7, 4, requires_grad=True) for _ in range(3))
+    _, score = chunked_attention(q, k, v, scale=1.0, want_scores=True)
     mine = torch.autograd.grad(score.square().sum(), (q, k))
     theirs = torch.autograd.grad((q @ k.mT).square().sum(), (q, k))
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest memory that an operation returned, masks of a byte a score apart."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, torch.Tensor) and x.dtype != torch.uint8:
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return out
+
+
+@pytest.mark.parametrize("position", ["none", "nezha"])
+def test_memory_is_linear_in_the_length(monkeypatch, position):
+    """Beyond the dropped weights' bytes: no (L, L) square in float, and nothing of (L, L, N)."""
+    monkeypatch.setattr(chunked, "_KEPT", 0)
+    monkeypatch.setattr(chunks, "_ROWS", 16)
+    monkeypatch.setattr(chunks, "_CHUNK", 1 << 14)
+    config = EncoderConfig(vocab=5, layers=1, heads=2, width=32, position=position)
+    table = distance_table(64, 16) if position == "nezha" else None
+    most = []
+    for length in (512, 1024, 2048):
+        monkeypatch.setattr(chunks, "_SPACE", chunks._Space())
+        q, k, v = (torch.randn(length, 32, requires_grad=True) for _ in range(3))
+        with Largest() as seen:
+            hear = PackedHear(config, Packing.of([length]), table=table, dropout=0.1)
+            hear(0, q, k, v).sum().backward()
+        most.append(seen.bytes)
+    assert most[0] < 512 * 512 * 4 / 2
+    assert most[2] <= 2.01 * most[1] <= 4.05 * most[0]
+
+
+@pytest.mark.parametrize("table", [None, distance_table(4, 4)], ids=["plain", "nezha"])
+def test_training_follows_inference_mode_in_one_thread(table):
+    """The memory that calls share is written in both."""
+    chunks._SPACE.buffers.clear()
+    chunks._SPACE.windows = None
+    q, k, v = (torch.randn(1, 2, 9, 4) for _ in range(3))
+    with torch.inference_mode():
+        first, _ = chunked_attention(q, k, v, scale=0.5, table=table)
+    k.requires_grad_()
+    second, _ = chunked_attention(q, k, v, scale=0.5, table=table)
+    second.sum().backward()
+    assert torch.equal(first, second)
+
+
+def test_a_table_that_changed_is_read_again(oracle):
+    table = distance_table(4, 4)
+    q, k, v = (torch.randn(1, 2, 9, 4) for _ in range(3))
+    for _ in range(2):
+        heard, _ = chunked_attention(q, k, v, scale=0.5, table=table)
+        torch.testing.assert_close(heard, oracle(q, k, v, table=table)[0])
+        table.mul_(2)
 
 
 PATHS = {

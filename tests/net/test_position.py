@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fenghuo.net.position import Rotation, distance_index, distance_table
+from fenghuo.net.position import distance_index, distance_table
 
 
 @pytest.mark.parametrize(("clip", "width"), [(4, 8), (64, 64), (127, 26)])
@@ -24,22 +24,3 @@ def test_known_entries_of_the_table():
 def test_distances_are_clipped_and_signed():
     place = torch.tensor([0, 3, 9])
     assert distance_index(place, place, 4).tolist() == [[4, 7, 8], [1, 4, 8], [0, 0, 4]]
-
-
-@pytest.mark.parametrize(("length", "clip", "width"), [(1, 4, 8), (5, 4, 8), (65, 64, 64), (128, 127, 26)])
-def test_rotation_is_the_formula_within_the_clip(oracle, table_oracle, length, clip, width):
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(2, 3, length, width, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    wanted, wanted_score = oracle(q, k, v, table=table_oracle(clip, width))
-    rotation = Rotation(length, clip, width, torch.device("cpu"))
-    wide_q, wide_k, wide_v = rotation.apply(q / width**0.5, k, v)
-    score = wide_q @ wide_k.mT
-    heard = rotation.undo(score.softmax(-1) @ wide_v)
-    # The turn is kept in float32, so that float64 agrees to float32's last digits.
-    torch.testing.assert_close(score, wanted_score, rtol=0, atol=1e-5)
-    torch.testing.assert_close(heard, wanted, rtol=0, atol=1e-5)
-    grad = torch.randn_like(heard)
-    for mine, theirs in zip(
-        torch.autograd.grad(heard, (q, k, v), grad), torch.autograd.grad(wanted, (q, k, v), grad), strict=True
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-5)

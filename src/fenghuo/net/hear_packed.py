@@ -15,7 +15,7 @@ from fenghuo.net.chunked import chunked_attention
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import keep_mask
 from fenghuo.net.packing import Packing
-from fenghuo.net.position import Rotation, distance_index
+from fenghuo.net.position import distance_index
 
 
 class PackedHear:
@@ -56,19 +56,13 @@ class PackedHear:
             self.places = packing.lay_out(places_T)
         # Fused kernels on the CPU drop nothing, and none gives its scores.
         self.fused = not (self.on_cpu and dropout > 0)
-        self.rotations: list[Rotation | None] = [None] * len(packing.blocks)
-        if table is not None and self.places is None and self.fused:
-            clip, width = config.relative_clip, config.head_width
-            self.rotations = [
-                Rotation(b.length, clip, width, packing.device) if b.length <= clip + 1 else None
-                for b in packing.blocks
-            ]
+        self.scale = config.head_width**-0.5
 
     def __call__(self, layer: int, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor) -> Tensor:
         if not self.packing.blocks:
             return v_TD  # no piece at all: (0, D)
         split = (self.config.heads, self.config.head_width)
-        parts = [self.packing.lay_out(x_TD) for x_TD in (q_TD * split[1] ** -0.5, k_TD, v_TD)]
+        parts = [self.packing.lay_out(x_TD) for x_TD in (q_TD, k_TD, v_TD)]
         heard, scores = [], []
         for number, part in enumerate(zip(*parts, strict=True)):
             q, k, v = (x.view(*x.shape[:2], *split).transpose(1, 2) for x in part)
@@ -84,52 +78,43 @@ class PackedHear:
         self, number: int, q: Tensor, k: Tensor, v: Tensor, *, want_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(n, H, L, N) of one block → the same, and (n, H, L, L) scores where they are wanted."""
-        allowed, rotation = self.allowed[number], self.rotations[number]
-        fused = self.fused and not want_scores
-        if fused and self.table is None:
-            return self._attend_fused(q, k, v, allowed), None
-        # Sines are too coarse in half precision, and so are sums of weights.
+        allowed = self.allowed[number]
+        if self.fused and self.table is None and not want_scores:
+            given = {"dropout_p": self.dropout, "scale": self.scale}
+            return F.scaled_dot_product_attention(q, k, v, allowed, **given), None
+        # Half precision is too coarse for the table's terms, and for sums of weights.
         q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
-        if fused and rotation is not None:
-            return rotation.undo(self._attend_fused(*rotation.apply(q, k, v), allowed)), None
         if self.on_cpu and self.places is None:
             return self._attend_in_chunks(q, k, v, allowed, want_scores=want_scores)
         heard, score = self._attend_plainly(number, q, k, v, allowed)
         return heard, score if want_scores else None
 
-    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=self.dropout, scale=1.0)
-
     def _attend_in_chunks(
         self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *, want_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
-        shape = q.shape[:2]
-        bias, keep, scale = None, None, 1.0
+        bias, keep, keep_scale = None, None, 1.0
         if allowed is not None:
-            hidden = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device)
-            hidden.masked_fill_(~allowed, -math.inf)
-            bias = hidden.expand(-1, shape[1], -1, -1).flatten(0, 1)
+            bias = torch.zeros(allowed.shape, dtype=q.dtype).masked_fill_(~allowed, -math.inf)
         if self.dropout > 0:
-            length = q.shape[2]
-            keep, scale = keep_mask((shape.numel(), length, length), self.dropout, q.device)
-        heard, score = chunked_attention(
-            *(x.reshape(-1, *x.shape[2:]) for x in (q, k, v)),
+            keep, keep_scale = keep_mask((*q.shape[:3], q.shape[2]), self.dropout, q.device)
+        return chunked_attention(
+            q,
+            k,
+            v,
+            scale=self.scale,
             table=None if self.table is None else self.table.to(q.dtype),
             bias=bias,
             keep=keep,
-            scale=scale,
+            keep_scale=keep_scale,
             want_scores=want_scores,
-        )
-        return (
-            heard.view(*shape, *heard.shape[1:]),
-            None if score is None else score.view(*shape, *score.shape[1:]),
         )
 
     def _attend_plainly(
         self, number: int, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Any places, any device: the table's terms by row, each pair's looked up."""
-        score, table = q @ k.mT, self.table
+        q, table = q * self.scale, self.table
+        score = q @ k.mT
         if table is not None:
             table = table.to(q.dtype)
             places = (

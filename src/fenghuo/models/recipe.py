@@ -19,7 +19,7 @@ class ModelRecipe(Recipe):
     """Name of a shape, such as nezha-base; weights are drawn from the seed."""
     folder: Path | None = None
     """Model folder or run folder to go on from."""
-    values: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
+    values: dict[str, bool | int | float | str | tuple[int | str, ...]] = Field(default_factory=dict)
     """Values of the network that differ from the preset's (layers, width, heads, dropout, …)."""
     tokenizer: Path | None = None
     """Tokenizer folder, for fine-tuning a preset; elsewhere folder, corpus or teacher bring one."""

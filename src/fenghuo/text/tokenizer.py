@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNUSABLE = re.compile("[\ud800-\udfff\x00]")
+_UNUSED = re.compile(r"[\[<](unused|special)\d*[\]>]")  # BERT's and XLM's
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,13 @@ class Vocabulary:
     cls: int
     sep: int
     mask: int
+    between: tuple[int, ...]  # special pieces between two texts: `[SEP]`; in RoBERTa two `</s>`
+    second_segment: int  # of a second text: 1; in RoBERTa 0
     replaceable: NDArray[np.int64]  # ids a random replacement may draw: no special piece, no [unused*]
+
+    def specials(self, *, pair: bool) -> int:
+        """How many special pieces stand around one text or two."""
+        return 2 + pair * len(self.between)
 
 
 def clean_characters(text: str) -> str:
@@ -70,9 +77,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder_or_file: Path) -> Tokenizer:
-        """Read a model folder (`tokenizer.json`, else `vocab.txt`), or one of these files.
+        """Read a model folder (`tokenizer.json`, else `vocab.txt`, else `vocab.json`), or one of these files.
 
-        A `vocab.txt` alone is read as BERT's; it lower-cases unless a `tokenizer_config.json` there says no.
+        A `vocab.txt` alone is read as BERT's; it lower-cases unless a `tokenizer_config.json` there says no. A
+        `vocab.json` with `merges.txt` beside it is read as RoBERTa's.
 
         Raises:
             ModelError: missing or damaged files, a piece given twice, a special piece that is absent.
@@ -80,9 +88,10 @@ class Tokenizer:
         return cls(read_files(folder_or_file))
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json; for WordPiece vocab.txt.
+        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json; for WordPiece vocab.txt, for byte
+        pairs over bytes vocab.json and merges.txt.
 
-        transformers' `AutoTokenizer` reads the folder as a `BertTokenizerFast`: same pieces, same offsets.
+        transformers' `AutoTokenizer` reads the folder: same pieces, same offsets, same framing.
         """
         write_files(self._files, folder)
 
@@ -104,7 +113,7 @@ class Tokenizer:
         replaceable = [
             i
             for i, name in enumerate(names)
-            if i not in specials and i not in ids.values() and not re.fullmatch(r"[\[<]unused\d*[\]>]", name)
+            if i not in specials and i not in ids.values() and not _UNUSED.fullmatch(name)
         ]
         return Vocabulary(
             size=len(names),
@@ -113,6 +122,8 @@ class Tokenizer:
             cls=ids["cls_token"],
             sep=ids["sep_token"],
             mask=ids["mask_token"],
+            between=self._files.framing.between,
+            second_segment=self._files.framing.second,
             replaceable=np.array(replaceable, np.int64),
         )
 
@@ -154,27 +165,29 @@ def enclose(vocabulary: Vocabulary, pieces: NDArray[Any]) -> NDArray[np.int64]:
 def frame(
     vocabulary: Vocabulary, a: NDArray[Any], b: NDArray[Any] | None, *, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, cut to `max_length` pieces, specials included.
+    """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, cut to `max_length` pieces, specials included; as the tokenizer
+    has it, which in RoBERTa is `<s> a </s></s> b </s>`, in XLM `</s> a </s> b </s>`.
 
     The longer text is cut first, from its end; where both are long each gets half, and the odd piece goes to
     the longer one, or to `b` if they are equal (as `longest_first` of the `tokenizers` library does it).
 
     Returns:
-        ids (n,) and segments (n,): 0 up to the first `[SEP]`, 1 after it.
+        ids (n,) and segments (n,): 0 up to the first `[SEP]`, 1 after it; in RoBERTa 0 throughout.
 
     Raises:
         ValueError: `max_length` leaves no room for the special pieces.
     """
-    room = max_length - (2 if b is None else 3)
+    room = max_length - vocabulary.specials(pair=b is not None)
     if room < 0:
         raise ValueError(f"max_length {max_length} has no room for the special pieces")
     if b is None:
         ids = enclose(vocabulary, a[:room])
         return ids, np.zeros(len(ids), np.int64)
     of_a, of_b = _shares(len(a), len(b), room)
-    sep = [vocabulary.sep]
-    ids = np.concatenate([[vocabulary.cls], a[:of_a], sep, b[:of_b], sep]).astype(np.int64)
-    return ids, (np.arange(len(ids)) >= of_a + 2).astype(np.int64)
+    parts = ([vocabulary.cls], a[:of_a], vocabulary.between, b[:of_b], [vocabulary.sep])
+    ids = np.concatenate(parts).astype(np.int64)
+    first = 1 + of_a + len(vocabulary.between)
+    return ids, (np.arange(len(ids)) >= first) * np.int64(vocabulary.second_segment)
 
 
 def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:

@@ -14,8 +14,10 @@ class Embedding(nn.Module):
     """Sum of word, segment, position, task and language vectors, normalized (BERT, arXiv 1810.04805, §3).
 
     A table whose size is 0 is absent. A model with fewer than two segments (RoBERTa, XLM) tells none apart: whatever
-    segments a batch has, training, the padded call and exported graphs read none. Where E < D, a linear layer widens the normalized sum (ALBERT), or the words
-    before they are added to tables of width D (albert_zh, `modeling.py`, which knows no bias there).
+    segments a batch has, training, the padded call and exported graphs read none.
+
+    Where E < D, a linear layer widens the normalized sum (ALBERT), or the words before they are added to tables of
+    width D (albert_zh, `modeling.py`, which knows no bias there).
     """
 
     def __init__(self, config: EncoderConfig) -> None:

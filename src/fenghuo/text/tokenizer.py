@@ -16,7 +16,7 @@ from fenghuo.text.folder import Files, read_files, write_files
 from fenghuo.text.runs import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +74,10 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._fast = Runs.of(self._backend)
+        # Sentencepiece writes a word as "▁word", and the library takes the blank before it for its first character.
+        self._blank_is_piece = self._fast is None and "Metaspace" in json.dumps(
+            json.loads(files.tokenizer_json)["pre_tokenizer"]
+        )
 
     @classmethod
     def load(cls, folder_or_file: Path) -> Tokenizer:
@@ -145,16 +149,23 @@ class Tokenizer:
         if self._fast is not None:
             return Pieces(*self._fast.encode(text))
         encoding = self._backend.encode(text, add_special_tokens=False)
-        return _pieces(encoding.ids, encoding.offsets)
+        return self._pieces(encoding, text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Pieces]:
         """As `encode`, for many texts; where `runs.py` does not apply, the library's threads work."""
         if self._fast is not None:
             return _split(self.encode("\n".join(texts)), texts)
-        found = self._backend.encode_batch(
-            [clean_characters(text) for text in texts], add_special_tokens=False
-        )
-        return [_pieces(encoding.ids, encoding.offsets) for encoding in found]
+        texts = [clean_characters(text) for text in texts]
+        found = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [self._pieces(encoding, text) for encoding, text in zip(found, texts, strict=True)]
+
+    def _pieces(self, encoding: Any, text: str) -> Pieces:
+        places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        starts, ends = places[:, 0].copy(), places[:, 1].copy()
+        if self._blank_is_piece:
+            for number, (start, end) in enumerate(places.tolist()):
+                starts[number] += len(text[start:end]) - len(text[start:end].lstrip())
+        return Pieces(ids=np.array(encoding.ids, np.int64), starts=starts, ends=ends)
 
 
 def enclose(vocabulary: Vocabulary, pieces: NDArray[Any]) -> NDArray[np.int64]:
@@ -197,11 +208,6 @@ def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:
     if 2 * shorter > room:
         shorter = room // 2
     return (room - shorter, shorter) if length_a > length_b else (shorter, room - shorter)
-
-
-def _pieces(ids: Sequence[int], offsets: Iterable[tuple[int, int]]) -> Pieces:
-    places = np.array(offsets, np.int32).reshape(-1, 2)
-    return Pieces(ids=np.array(ids, np.int64), starts=places[:, 0].copy(), ends=places[:, 1].copy())
 
 
 def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:

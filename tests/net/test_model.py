@@ -165,6 +165,33 @@ def test_what_does_not_fit_is_named(tiny, arguments, message):
         model(**arguments)
 
 
+@pytest.mark.parametrize("segments", [0, 1])
+def test_a_model_with_fewer_than_two_segments_reads_none(tiny, segments):
+    model = build_model(tiny(segments=segments), HeadsConfig(task="classify", outputs=3), seed=0).eval()
+    ids = torch.randint(31, (2, 7))
+    mask, given = torch.ones_like(ids), torch.randint(2, ids.shape)
+    flat = {"pieces": ids.flatten(), "lengths": torch.tensor([7, 7]), "segments": given.flatten()}
+    wanted = model(ids, mask).logits
+    for found in (
+        model(ids, mask, given).logits,
+        model.forward_padded(ids, mask, given).logits,
+        model.task_logits(flat),
+    ):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_roberta_counts_the_same_places_in_every_call_whatever_the_paddings_number_stands_for(tiny):
+    model = build_model(tiny(first_position=2, max_length=12), HeadsConfig(task="tag", outputs=3), seed=0)
+    lengths = torch.tensor([4, 0, 10, 1])
+    for pieces in (torch.randint(2, 31, (15,)), torch.randint(4, (15,))):  # the second holds many a 1
+        mask = torch.arange(10)[None] < lengths[:, None]
+        ids = torch.zeros(4, 10, dtype=torch.long).masked_scatter(mask, pieces)
+        wanted = model.eval().forward_padded(ids, mask.long()).logits[mask]
+        found = model.task_logits({"pieces": pieces, "lengths": lengths})
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+        torch.testing.assert_close(model(ids, mask.long()).logits[mask], wanted, rtol=0, atol=1e-6)
+
+
 def test_packed_pieces_must_fit_their_lengths(tiny):
     encoder = build_model(tiny(), HeadsConfig(), seed=0).encoder
     with pytest.raises(ValueError, match=r"pieces are \(4,\), their lengths add up to 5"):

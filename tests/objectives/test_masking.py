@@ -11,7 +11,17 @@ from fenghuo.objectives.masking import choose_units, show_instead
 from fenghuo.text.tokenizer import Vocabulary
 
 # Ids 0–4 are special, 5–9 unused, 10–99 may be drawn.
-VOCABULARY = Vocabulary(size=100, pad=0, unk=1, cls=2, sep=3, mask=4, replaceable=np.arange(10, 100))
+VOCABULARY = Vocabulary(
+    size=100,
+    pad=0,
+    unk=1,
+    cls=2,
+    sep=3,
+    mask=4,
+    between=(3,),
+    second_segment=1,
+    replaceable=np.arange(10, 100),
+)
 WORDS = st.lists(st.integers(1, 5), min_size=1, max_size=40)
 
 

@@ -170,7 +170,9 @@ def to_onnx(model: Model) -> Any:
 
 def _longest(model: Model, folder: Path) -> int:
     task = task_block_of(folder)
-    return min(int(task["max_length"]) if task else 512, model.config.max_length)
+    # RoBERTa's first two rows are no places of a text.
+    rows = model.config.max_length - model.config.first_position
+    return min(int(task["max_length"]) if task else 512, rows)
 
 
 def _probes(tokenizer: Tokenizer, longest: int) -> Iterator[Arrays]:
@@ -180,7 +182,8 @@ def _probes(tokenizer: Tokenizer, longest: int) -> Iterator[Arrays]:
 
     def framed(length: int) -> tuple[Any, Any]:
         first, second = rng.choice(vocabulary.replaceable, (2, length))
-        ids, segments = frame(vocabulary, first, second if length % 2 else None, max_length=max(length, 3))
+        room = max(length, vocabulary.specials(pair=True))
+        ids, segments = frame(vocabulary, first, second if length % 2 else None, max_length=room)
         return ids[:length], segments[:length]
 
     lengths = [length for length in (1, 2, 3, 17, 64, 65, 66, 67, 128, 200, longest) if length <= longest]

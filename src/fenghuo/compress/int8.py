@@ -98,11 +98,13 @@ def _quantize_word_table(model: Any) -> None:
     graph.initializer.append(onnx.numpy_helper.from_array(rounded_VD, f"{name}_int8"))
     graph.initializer.append(onnx.numpy_helper.from_array(scale_V1.astype(np.float32), f"{name}_scale"))
     make = onnx.helper.make_node
+    rows, cast, scales = (f"{out}_row_{what}" for what in ("int8", "cast", "scale"))
+    # `{out}_scale` is what onnxruntime calls the scale of an activation, which albert_zh's words are.
     nodes = [
-        make("Gather", [f"{name}_int8", "input_ids"], [f"{out}_int8"], name=f"{node.name}_rows"),
-        make("Cast", [f"{out}_int8"], [f"{out}_cast"], name=f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
-        make("Gather", [f"{name}_scale", "input_ids"], [f"{out}_scale"], name=f"{node.name}_scales"),
-        make("Mul", [f"{out}_cast", f"{out}_scale"], [out], name=f"{node.name}_dequantize"),
+        make("Gather", [f"{name}_int8", "input_ids"], [rows], name=f"{node.name}_rows"),
+        make("Cast", [rows], [cast], name=f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
+        make("Gather", [f"{name}_scale", "input_ids"], [scales], name=f"{node.name}_scales"),
+        make("Mul", [cast, scales], [out], name=f"{node.name}_dequantize"),
     ]
     graph.node.remove(node)
     for offset, one in enumerate(nodes):

@@ -11,14 +11,13 @@ from typing import Any
 
 from fenghuo.errors import ModelError
 from fenghuo.rundir import write_atomic
-from fenghuo.text.folder import bert_files
+from fenghuo.text.folder import SENTENCEPIECE, bert_files
 from fenghuo.text.tokenizer import Tokenizer
 
-_READ = ("tokenizer.json", "vocab.txt")
+_READ = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 _COPIED = (
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "spm_cased_simp_sampled.model",
+    *SENTENCEPIECE,
+    "vocab.txt",
     "vocab.json",
     "merges.txt",
     "vocab.bin",
@@ -27,6 +26,8 @@ _COPIED = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_XLM_SPECIALS = 14
+"""<s>, </s>, <pad>, <unk> and ten more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class VocabularyFiles:
         """What the vocabulary is, against the rows of the word table."""
         if self.size is None:
             if self.copied:
-                return f"{', '.join(path.name for path in self.copied)}: taken along, not read here"
+                names = ", ".join(path.name for path in self.copied)
+                return f"{names}: taken along, not read here{f' ({self.problem})' if self.problem else ''}"
             return f"WARNING: none found{f' ({self.problem})' if self.problem else ''}; the model cannot read text"
         if self.size == rows:
             return f"{self.size:,} pieces, a row each"
@@ -70,7 +72,7 @@ class VocabularyFiles:
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         elif self.words:
-            table = {word: number for number, word in enumerate(self.words)}
+            table = {_as_transformers(word, number): number for number, word in enumerate(self.words)}
             write_atomic(folder / "vocab.json", json.dumps(table, ensure_ascii=False) + "\n")
 
 
@@ -98,14 +100,24 @@ def find_vocabulary(source: Path, settings: Mapping[str, Any], values: Mapping[s
         return VocabularyFiles(copied=copied, problem=str(problem))
     if not _says_case(folder, values) and any(p.isalpha() and p != p.lower() for p in tokenizer.pieces()):
         tokenizer = Tokenizer(bert_files(tokenizer.pieces(), {"do_lower_case": False}, where=folder))
-    return VocabularyFiles(tokenizer=tokenizer)
+    # What transformers' slow classes read goes along with the tokenizer.json that says the same.
+    return VocabularyFiles(tokenizer=tokenizer, copied=tuple(x for x in copied if x.name in SENTENCEPIECE))
 
 
 def _says_case(folder: Path, values: Mapping[str, Any]) -> bool:
-    if (folder / "tokenizer.json").is_file() or "do_lower_case" in values:
+    from_pieces = (folder / "vocab.txt").is_file() and not (folder / "tokenizer.json").is_file()
+    if not from_pieces or "do_lower_case" in values:
         return True
     path = folder / "tokenizer_config.json"
     return path.is_file() and "do_lower_case" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _as_transformers(word: str, number: int) -> str:
+    """A word of Facebook's file, which marks pieces that go on with @@, as XLMTokenizer wants it, which marks those
+    that end a word with </w>. (transformers' convert_xlm_original_pytorch_checkpoint_to_pytorch.py.)"""
+    if number < _XLM_SPECIALS:
+        return word
+    return word.replace("@@", "") if "@@" in word else f"{word}</w>"
 
 
 def _codes(folder: Path) -> tuple[Path, ...]:

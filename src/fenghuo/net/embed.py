@@ -14,9 +14,12 @@ from fenghuo.net.dropout import Dropout
 class Embedding(nn.Module):
     """Sum of word, segment, position, task and language vectors, normalized (BERT, arXiv 1810.04805, §3).
 
-    A table whose size is 0 is absent. Where E < D, a linear layer widens the normalized sum (ALBERT), or the words
-    before they are added to tables of width D (albert_zh, `modeling.py`, which knows no bias there). Adaptive words
-    widen themselves, and then nothing is normalized.
+    A table whose size is 0 is absent. A model with fewer than two segments (RoBERTa, XLM) tells none apart: whatever
+    segments a batch has, training, the padded call and exported graphs read none.
+
+    Where E < D, a linear layer widens the normalized sum (ALBERT), or the words before they are added to tables of
+    width D (albert_zh, `modeling.py`, which knows no bias there). Adaptive words widen themselves, and then nothing is
+    normalized.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -67,6 +70,8 @@ class Embedding(nn.Module):
             ValueError: an id outside its table, or ids for a table the model has not.
         """
         total = None
+        if "segments" not in self.tables or self.tables["segments"].num_embeddings == 1:
+            ids = {**ids, "segments": None}
         for name, index in ids.items():
             if index is not None and name not in self.tables and name != "positions":
                 raise ValueError(f"this model has no table of {name}")

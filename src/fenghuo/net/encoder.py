@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from fenghuo.net.attention import Attention, Hear
@@ -87,7 +88,8 @@ class Encoder(nn.Module):
             pieces_T: (T,) piece ids, sequence after sequence.
             packing: the sequences' lengths.
             segments_T, tasks_T, languages_T: (T,) ids; zeros where not given.
-            positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence.
+            positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence. Where
+                first_position is not 0, a piece of the padding's number is not counted, as in the padded call.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
             memory: `Encoded.memory` of what came before in the same sequences; empty: nothing came before.
             entities_TE, entity_mask_T: (T, E) vectors of the entities that pieces name, (T,) 1 where one does; see
@@ -128,8 +130,9 @@ class Encoder(nn.Module):
             )
             kept_scores = hear.scores
         ids = {"words": pieces_T, "segments": segments_T, "tasks": tasks_T, "languages": languages_T}
+        first = self.config.first_position
         if positions_T is None:
-            positions_T = packing.positions_T + self.config.first_position
+            positions_T = _counted(pieces_T, packing, first) if first else packing.positions_T
         ids["positions"] = positions_T
         kept: list[Tensor] = []
         entities = packed_entities(
@@ -177,3 +180,14 @@ class Encoder(nn.Module):
             if entities is not None:
                 entities.states.append(entities.now)
         return x
+
+
+def _counted(pieces_T: Tensor, packing: Packing, first: int) -> Tensor:
+    """(T,) places from `first` on; a piece of the padding's number, `first` - 1, stands there itself.
+
+    A vocabulary in which that number is a piece of a text must not mean other places here than in `PaddedBatch.of`.
+    """
+    real_T = (pieces_T != first - 1).long()
+    before_T = torch.nn.functional.pad(real_T.cumsum(0), (1, 0))  # counts of all sequences together
+    own_T = before_T[1:] - before_T[packing.starts[packing.sequence_T]]
+    return own_T * real_T + first - 1

@@ -122,13 +122,14 @@ class Predictor:
         text = clean_characters(text)
         pieces = self.tokenizer.encode(text)
         if self.task.kind == "tag":
-            room = self.task.max_length - 2
+            room = self.task.max_length - self.tokenizer.vocabulary.specials(pair=False)
             cuts = tuple(windows(text, pieces.starts, pieces.ends, size=room))
             framed = tuple(self._frame(pieces.ids[cut.start : cut.stop], None) for cut in cuts)
             return Question(text, framed, pieces, cuts, cut=False)
         second = None if pair is None else self.tokenizer.encode(pair).ids
         framed_one = self._frame(pieces.ids, second)
-        whole = len(pieces) + (2 if second is None else 3 + len(second))
+        whole = len(pieces) + self.tokenizer.vocabulary.specials(pair=second is not None)
+        whole += 0 if second is None else len(second)
         return Question(text, (framed_one,), pieces, (), cut=whole > len(framed_one))
 
     def logits(self, batch: Sequence[Framed]) -> list[NDArray[np.float32]]:

@@ -30,7 +30,7 @@ class TaskRecipe(Recipe):
     """classify (one text), pair (two texts) or tag (entities); or a data set's name."""
     labels: list[str] | None = None
     """Labels in their order; absent: those of the training rows, sorted."""
-    max_length: int = Field(default=128, ge=3)
+    max_length: int = Field(default=128, ge=4)
     """Longest input in pieces, special pieces counted. Tagging cuts longer texts into windows."""
     metric: Literal["accuracy", "macro_f1", "f1"] | None = None
     """What decides the best checkpoint; absent: accuracy for classes, entity f1 for tags."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fenghuo.errors import DataError, did_you_mean
 from fenghuo.net.model import HeadsConfig, Model
-from fenghuo.tasks.decode import Window, entities, windows
+from fenghuo.tasks.decode import entities, windows
 from fenghuo.tasks.read_data import Row, Span
 from fenghuo.tasks.scores import entity_scores
 from fenghuo.tasks.task import TaskExample
@@ -46,7 +46,8 @@ class Tag:
             zip(rows, tokenizer.encode_batch([row.text for row in rows]), strict=True)
         ):
             tags = self._tags(row, pieces)
-            for window in self._windows(row, pieces):
+            size = self.max_length - tokenizer.vocabulary.specials(pair=False)
+            for window in windows(row.text, pieces.starts, pieces.ends, size=size):
                 framed, segments = frame(
                     tokenizer.vocabulary,
                     pieces.ids[window.start : window.stop],
@@ -93,9 +94,6 @@ class Tag:
     def score(self, gold: Sequence[Sequence[Span]], given: Sequence[Sequence[Span]]) -> dict[str, float]:
         """Entity-level F1, precision, recall."""
         return entity_scores(gold, given)
-
-    def _windows(self, row: Row, pieces: Pieces) -> list[Window]:
-        return windows(row.text, pieces.starts, pieces.ends, size=self.max_length - 2)
 
     def _tags(self, row: Row, pieces: Pieces) -> NDArray[np.int64]:
         """(n,) label numbers: a piece belongs to the entity it begins in."""

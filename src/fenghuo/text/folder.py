@@ -12,6 +12,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from fenghuo.errors import ModelError
 from fenghuo.rundir import write_atomic
+from fenghuo.text import byte_level
+from fenghuo.text.framing import Framing, add_framing, framing_of
 
 # What each special piece is called where no file says so: BERT's name, then RoBERTa's and XLM's.
 SPECIALS = {
@@ -21,6 +23,9 @@ SPECIALS = {
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>", "<special1>"),
 }
+_READ = ("tokenizer.json", "vocab.txt", "vocab.json")
+# Beside them, vocab.txt holds pieces that only the program of these files finds in a text.
+SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "spm_cased_simp_sampled.model")
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,30 @@ class Files:
     config: dict[str, Any]  # tokenizer_config.json
     pieces: tuple[str, ...]  # by id
     specials: dict[str, int]  # "pad_token", "unk_token", … → id
+    framing: Framing
 
 
 def read_files(path: Path) -> Files:
-    """A model folder, a `tokenizer.json` or a `vocab.txt` → its checked contents. Raises ModelError."""
+    """A model folder, a `tokenizer.json`, a `vocab.txt`, or a `vocab.json` with merges.txt → its checked contents.
+
+    Raises ModelError.
+    """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        path = next(
-            (folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()), path
+        path = next((folder / name for name in _READ if (folder / name).is_file()), path)
+    if path.name != "tokenizer.json" and (
+        spm := next((name for name in SENTENCEPIECE if (folder / name).is_file()), None)
+    ):
+        raise ModelError(
+            f"{folder / spm}: not read here; a tokenizer.json, which transformers makes of it, is"
         )
     if not path.is_file():
-        raise ModelError(
-            f"{path}: " + ("holds neither tokenizer.json nor vocab.txt" if path.is_dir() else "no such file")
-        )
+        absent = "holds neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt"
+        raise ModelError(f"{path}: {absent if path.is_dir() else 'no such file'}")
     config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    if path.name == "vocab.json":
+        return _byte_level_files(path, config)
     if path.suffix == ".json":
         return _checked(_read_text(path), config, path)
     return bert_files(_read_vocabulary(path), config, where=path)
@@ -79,13 +93,32 @@ def bert_files(pieces: list[str], config: dict[str, Any], *, where: Path | None 
     return _checked(backend.to_str(), bert | {"strip_accents": None} | config, where)
 
 
+def _byte_level_files(path: Path, config: dict[str, Any]) -> Files:
+    merges = path.with_name("merges.txt")
+    if not merges.is_file():
+        raise ModelError(f"{path}: no merges.txt beside it")
+    ids = _read_json(path)
+    if wrong := [piece for piece, number in ids.items() if type(number) is not int]:
+        raise ModelError(f"{path}: the piece {wrong[0]!r} has no number")
+    names = {key: _special(key, config, ids, path) for key in SPECIALS}
+    try:
+        made = byte_level.byte_level(ids, _read_text(merges).replace("\r\n", "\n").split("\n"), names, config)
+    except ValueError as problem:
+        raise ModelError(f"{path}: {problem}") from problem
+    return _checked(made, {**byte_level.CONFIG, **config}, path)
+
+
 def write_files(files: Files, folder: Path) -> None:
-    """Write the four files; `vocab.txt` only where the model is WordPiece."""
+    """Write three files and, for old readers, the vocabulary alone: vocab.txt of WordPiece, vocab.json and merges.txt
+    of byte pairs over bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {key: files.pieces[i] for key, i in files.specials.items()}
     parts = json.loads(files.tokenizer_json)
     wordpiece = parts["model"]["type"] == "WordPiece"
-    config = ({"tokenizer_class": "BertTokenizerFast"} if wordpiece else {}) | files.config | names
+    kind = "BertTokenizerFast" if wordpiece else "PreTrainedTokenizerFast"
+    config = {"tokenizer_class": kind} | files.config | names
+    if config["tokenizer_class"] == "XLMTokenizer":  # it reads no tokenizer.json
+        config["tokenizer_class"] = kind
     if wordpiece and (parts["normalizer"] or {}).get("type") == "BertNormalizer":
         # tokenizer.json decides; these say the same to readers that know only the configuration
         config |= {
@@ -98,6 +131,8 @@ def write_files(files: Files, folder: Path) -> None:
     write_atomic(folder / "special_tokens_map.json", _pretty(names))
     if wordpiece:
         write_atomic(folder / "vocab.txt", "".join(piece + "\n" for piece in files.pieces))
+    for name, text in byte_level.vocabulary_files(parts).items():
+        write_atomic(folder / name, text)
 
 
 def _checked(tokenizer_json: str, config: dict[str, Any], where: Path | None) -> Files:
@@ -111,12 +146,26 @@ def _checked(tokenizer_json: str, config: dict[str, Any], where: Path | None) ->
         raise ModelError(
             f"{where}: the ids of its {len(pieces)} pieces are not 0 to {len(pieces) - 1}, each once"
         )
-    names = {key: _special(key, config, ids, where) for key in SPECIALS}
+    specials = {key: ids[_special(key, config, ids, where)] for key in SPECIALS}
+    try:
+        framing = framing_of(backend)
+        if framing is None:
+            cls, sep = specials["cls_token"], specials["sep_token"]
+            if pieces[specials["mask_token"]] == "<special1>" and "cls_token" not in config:
+                cls = sep  # XLM's
+            add_framing(backend, (pieces[cls], cls), (pieces[sep], sep), double=pieces[cls] == "<s>")
+            framing = framing_of(backend)
+            assert framing is not None
+        if strange := [i for i in (framing.opening, *framing.between, framing.closing) if i >= len(pieces)]:
+            raise ValueError(f"its post-processor puts the piece {strange[0]}, and there are {len(pieces)}")
+    except ValueError as problem:
+        raise ModelError(f"{where}: {problem}") from problem
     return Files(
         tokenizer_json=backend.to_str(),
         config=config,
         pieces=tuple(pieces),
-        specials={key: ids[name] for key, name in names.items()},
+        specials={**specials, "cls_token": framing.opening, "sep_token": framing.closing},
+        framing=framing,
     )
 
 

@@ -16,12 +16,13 @@ from fenghuo.text.folder import Files, read_files, write_files
 from fenghuo.text.runs import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 _UNUSABLE = re.compile("[\ud800-\udfff\x00]")
+_UNUSED = re.compile(r"[\[<](unused|special)\d*[\]>]")  # BERT's and XLM's
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,13 @@ class Vocabulary:
     cls: int
     sep: int
     mask: int
+    between: tuple[int, ...]  # special pieces between two texts: `[SEP]`; in RoBERTa two `</s>`
+    second_segment: int  # of a second text: 1; in RoBERTa 0
     replaceable: NDArray[np.int64]  # ids a random replacement may draw: no special piece, no [unused*]
+
+    def specials(self, *, pair: bool) -> int:
+        """How many special pieces stand around one text or two."""
+        return 2 + pair * len(self.between)
 
 
 def clean_characters(text: str) -> str:
@@ -67,12 +74,17 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._fast = Runs.of(self._backend)
+        # Sentencepiece writes a word as "▁word", and the library takes the blank before it for its first character.
+        self._blank_is_piece = self._fast is None and "Metaspace" in json.dumps(
+            json.loads(files.tokenizer_json)["pre_tokenizer"]
+        )
 
     @classmethod
     def load(cls, folder_or_file: Path) -> Tokenizer:
-        """Read a model folder (`tokenizer.json`, else `vocab.txt`), or one of these files.
+        """Read a model folder (`tokenizer.json`, else `vocab.txt`, else `vocab.json`), or one of these files.
 
-        A `vocab.txt` alone is read as BERT's; it lower-cases unless a `tokenizer_config.json` there says no.
+        A `vocab.txt` alone is read as BERT's; it lower-cases unless a `tokenizer_config.json` there says no. A
+        `vocab.json` with `merges.txt` beside it is read as RoBERTa's.
 
         Raises:
             ModelError: missing or damaged files, a piece given twice, a special piece that is absent.
@@ -80,9 +92,10 @@ class Tokenizer:
         return cls(read_files(folder_or_file))
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json; for WordPiece vocab.txt.
+        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json; for WordPiece vocab.txt, for byte
+        pairs over bytes vocab.json and merges.txt.
 
-        transformers' `AutoTokenizer` reads the folder as a `BertTokenizerFast`: same pieces, same offsets.
+        transformers' `AutoTokenizer` reads the folder: same pieces, same offsets, same framing.
         """
         write_files(self._files, folder)
 
@@ -104,7 +117,7 @@ class Tokenizer:
         replaceable = [
             i
             for i, name in enumerate(names)
-            if i not in specials and i not in ids.values() and not re.fullmatch(r"[\[<]unused\d*[\]>]", name)
+            if i not in specials and i not in ids.values() and not _UNUSED.fullmatch(name)
         ]
         return Vocabulary(
             size=len(names),
@@ -113,6 +126,8 @@ class Tokenizer:
             cls=ids["cls_token"],
             sep=ids["sep_token"],
             mask=ids["mask_token"],
+            between=self._files.framing.between,
+            second_segment=self._files.framing.second,
             replaceable=np.array(replaceable, np.int64),
         )
 
@@ -134,16 +149,23 @@ class Tokenizer:
         if self._fast is not None:
             return Pieces(*self._fast.encode(text))
         encoding = self._backend.encode(text, add_special_tokens=False)
-        return _pieces(encoding.ids, encoding.offsets)
+        return self._pieces(encoding, text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Pieces]:
         """As `encode`, for many texts; where `runs.py` does not apply, the library's threads work."""
         if self._fast is not None:
             return _split(self.encode("\n".join(texts)), texts)
-        found = self._backend.encode_batch(
-            [clean_characters(text) for text in texts], add_special_tokens=False
-        )
-        return [_pieces(encoding.ids, encoding.offsets) for encoding in found]
+        texts = [clean_characters(text) for text in texts]
+        found = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [self._pieces(encoding, text) for encoding, text in zip(found, texts, strict=True)]
+
+    def _pieces(self, encoding: Any, text: str) -> Pieces:
+        places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        starts, ends = places[:, 0].copy(), places[:, 1].copy()
+        if self._blank_is_piece:
+            for number, (start, end) in enumerate(places.tolist()):
+                starts[number] += len(text[start:end]) - len(text[start:end].lstrip())
+        return Pieces(ids=np.array(encoding.ids, np.int64), starts=starts, ends=ends)
 
 
 def enclose(vocabulary: Vocabulary, pieces: NDArray[Any]) -> NDArray[np.int64]:
@@ -154,27 +176,29 @@ def enclose(vocabulary: Vocabulary, pieces: NDArray[Any]) -> NDArray[np.int64]:
 def frame(
     vocabulary: Vocabulary, a: NDArray[Any], b: NDArray[Any] | None, *, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, cut to `max_length` pieces, specials included.
+    """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, cut to `max_length` pieces, specials included; as the tokenizer
+    has it, which in RoBERTa is `<s> a </s></s> b </s>`, in XLM `</s> a </s> b </s>`.
 
     The longer text is cut first, from its end; where both are long each gets half, and the odd piece goes to
     the longer one, or to `b` if they are equal (as `longest_first` of the `tokenizers` library does it).
 
     Returns:
-        ids (n,) and segments (n,): 0 up to the first `[SEP]`, 1 after it.
+        ids (n,) and segments (n,): 0 up to the first `[SEP]`, 1 after it; in RoBERTa 0 throughout.
 
     Raises:
         ValueError: `max_length` leaves no room for the special pieces.
     """
-    room = max_length - (2 if b is None else 3)
+    room = max_length - vocabulary.specials(pair=b is not None)
     if room < 0:
         raise ValueError(f"max_length {max_length} has no room for the special pieces")
     if b is None:
         ids = enclose(vocabulary, a[:room])
         return ids, np.zeros(len(ids), np.int64)
     of_a, of_b = _shares(len(a), len(b), room)
-    sep = [vocabulary.sep]
-    ids = np.concatenate([[vocabulary.cls], a[:of_a], sep, b[:of_b], sep]).astype(np.int64)
-    return ids, (np.arange(len(ids)) >= of_a + 2).astype(np.int64)
+    parts = ([vocabulary.cls], a[:of_a], vocabulary.between, b[:of_b], [vocabulary.sep])
+    ids = np.concatenate(parts).astype(np.int64)
+    first = 1 + of_a + len(vocabulary.between)
+    return ids, (np.arange(len(ids)) >= first) * np.int64(vocabulary.second_segment)
 
 
 def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:
@@ -184,11 +208,6 @@ def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:
     if 2 * shorter > room:
         shorter = room // 2
     return (room - shorter, shorter) if length_a > length_b else (shorter, room - shorter)
-
-
-def _pieces(ids: Sequence[int], offsets: Iterable[tuple[int, int]]) -> Pieces:
-    places = np.array(offsets, np.int32).reshape(-1, 2)
-    return Pieces(ids=np.array(ids, np.int64), starts=places[:, 0].copy(), ends=places[:, 1].copy())
 
 
 def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:

@@ -44,7 +44,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not readable as JSON ({problem})") from problem
     if not isinstance(values, dict):
         raise ModelError(f"{path}: holds a {type(values).__name__}, not an object")
-    return values
+    return _unfolded(values)
+
+
+def _unfolded(values: dict[str, Any]) -> dict[str, Any]:
+    """PaddleNLP before 2.5 wrote how a model is made: {"init_class": its class, "init_args": [that of its encoder]}."""
+    if not isinstance(name := values.get("init_class"), str):
+        return values
+    out: dict[str, Any] = {}
+    for part in (*(values.get("init_args") or ()), values):
+        out |= part if isinstance(part, dict) else {}
+    return {"architectures": [name]} | {k: v for k, v in out.items() if k not in ("init_class", "init_args")}
 
 
 def find_config(source: Path) -> Path | None:
@@ -150,7 +160,7 @@ def read_fields(
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
         given[name] = value
     for key, name in family.switches.items():
-        if name in given and not values.get(key, False):
+        if name in given and not values.get(key, family.switched_on):
             given[name] = 0
     if given.get("activation", "gelu") not in get_args(Activation):
         known = ", ".join(get_args(Activation))

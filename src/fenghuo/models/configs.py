@@ -81,14 +81,14 @@ def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
     Raises:
         ModelError: its `model_type` is not known.
     """
-    if isinstance(name := values.get("model_type"), str):
+    if (name := values.get("model_type")) is not None:
         try:
-            return find_family(name)
+            return find_family(str(name))
         except ModelError as problem:
             raise ModelError(f"{folder / CONFIG}: {problem}") from problem
-    for architecture in values.get("architectures") or []:
+    for architecture in _architectures(values):
         for family in FAMILIES.values():
-            if family.class_name and str(architecture).startswith(family.class_name):
+            if family.class_name and architecture.startswith(family.class_name):
                 return family
     return FAMILIES["nezha"] if values.get("use_relative_position") else None
 
@@ -105,9 +105,14 @@ def family_of(values: Mapping[str, Any], folder: Path) -> Family:
     return family
 
 
+def _architectures(values: Mapping[str, Any]) -> list[str]:
+    named = values.get("architectures")
+    return [str(x) for x in named] if isinstance(named, list) else []
+
+
 def task_of(values: Mapping[str, Any]) -> str | None:
     """The task head that `architectures` names, or None."""
-    named = [str(x) for x in values.get("architectures") or []]
+    named = _architectures(values)
     return next((task for task, ending in _TASKS.items() if any(x.endswith(ending) for x in named)), None)
 
 

@@ -55,6 +55,8 @@ class Form:
     """(ours, theirs): several of our tensors, one below another in one of theirs."""
     tied: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Their names of stored copies → the tensor of ours that each copies."""
+    copies: tuple[str, ...] = ()
+    """Those of `tied` whose tensor its own code misses where a file lacks it, or fills with random numbers."""
     dropped: tuple[str, ...] = ()
     """Patterns of stored tensors that hold no weight."""
     prefixes: tuple[str, ...] = ()

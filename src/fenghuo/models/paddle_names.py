@@ -66,6 +66,7 @@ def paddlenlp_form(
             "cls.predictions.decoder.bias": "mlm.bias",
             "lm_head.decoder.weight": "encoder.embed.tables.words.weight",
         },
+        copies=("cls.predictions.decoder_weight" if heads is _CLS else "lm_head.decoder.weight",),
         prefixes=(f"{prefix}.",),
         defaults={"norm_eps": norm_eps},
     )

@@ -17,6 +17,8 @@ from fenghuo.models.released.stored import Stored
 from fenghuo.models.weights import Weights, best_form, coverage, name_weights, table_rows
 from fenghuo.net.config import EncoderConfig, HeadsConfig
 
+_MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recognized:
@@ -218,6 +220,10 @@ def _settle(
         config = EncoderConfig(**{key: value for key, value in given.items() if key in names})
     except ValueError as problem:
         raise ModelError(f"{where}: {problem}") from problem
+    if config.layers > _MOST_LAYERS:  # one set of weights can be said to repeat any number of times
+        raise ModelError(
+            f"{where}: {keys['layers']} is {config.layers:,}; at most {_MOST_LAYERS:,} are computed"
+        )
     return config, tuple(remarks), tuple(contradictions)
 
 

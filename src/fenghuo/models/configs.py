@@ -44,7 +44,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not readable as JSON ({problem})") from problem
     if not isinstance(values, dict):
         raise ModelError(f"{path}: holds a {type(values).__name__}, not an object")
-    return values
+    return _unfolded(values)
+
+
+def _unfolded(values: dict[str, Any]) -> dict[str, Any]:
+    """PaddleNLP before 2.5 wrote how a model is made: {"init_class": its class, "init_args": [that of its encoder]}."""
+    if not isinstance(name := values.get("init_class"), str):
+        return values
+    out: dict[str, Any] = {}
+    for part in (*(values.get("init_args") or ()), values):
+        out |= part if isinstance(part, dict) else {}
+    return {"architectures": [name]} | {k: v for k, v in out.items() if k not in ("init_class", "init_args")}
 
 
 def find_config(source: Path) -> Path | None:
@@ -71,14 +81,14 @@ def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
     Raises:
         ModelError: its `model_type` is not known.
     """
-    if isinstance(name := values.get("model_type"), str):
+    if (name := values.get("model_type")) is not None:
         try:
-            return find_family(name)
+            return find_family(str(name))
         except ModelError as problem:
             raise ModelError(f"{folder / CONFIG}: {problem}") from problem
-    for architecture in values.get("architectures") or []:
+    for architecture in _architectures(values):
         for family in FAMILIES.values():
-            if family.class_name and str(architecture).startswith(family.class_name):
+            if family.class_name and architecture.startswith(family.class_name):
                 return family
     return FAMILIES["nezha"] if values.get("use_relative_position") else None
 
@@ -95,9 +105,14 @@ def family_of(values: Mapping[str, Any], folder: Path) -> Family:
     return family
 
 
+def _architectures(values: Mapping[str, Any]) -> list[str]:
+    named = values.get("architectures")
+    return [str(x) for x in named] if isinstance(named, list) else []
+
+
 def task_of(values: Mapping[str, Any]) -> str | None:
     """The task head that `architectures` names, or None."""
-    named = [str(x) for x in values.get("architectures") or []]
+    named = _architectures(values)
     return next((task for task, ending in _TASKS.items() if any(x.endswith(ending) for x in named)), None)
 
 
@@ -163,7 +178,7 @@ def read_fields(
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
         given[name] = tuple(value) if isinstance(value, list) else value
     for key, name in family.switches.items():
-        if name in given and not values.get(key, False):
+        if name in given and not values.get(key, family.switched_on):
             given[name] = 0
     if given.get("activation", "gelu") not in get_args(Activation):
         known = ", ".join(get_args(Activation))

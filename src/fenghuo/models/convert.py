@@ -147,6 +147,10 @@ def _write(model: Model, family: Family, form: Form, folder: Path) -> list[str]:
     """Write the weights under the form's names, and the configuration as such code reads it; remarks."""
     ours = {name: x.detach() for name, x in model.named_parameters()}
     arrays = stored_tensors(form, ours, model.config.layers, model.heads_config.task)
+    for theirs in form.copies if model.mlm is not None else ():
+        table = model.get_parameter(form.tied[theirs]).detach()
+        # A linear layer's weight lies the other way round; a parameter of its own does not.
+        arrays[theirs] = table.T.contiguous() if theirs.endswith(".weight") else table.clone()
     values = config_json(model.config, model.heads_config, family, model.extra)
     remarks = []
     back = {meant: said for said, meant in form.means.items()}

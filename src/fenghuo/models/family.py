@@ -35,6 +35,8 @@ class Family:
     """config.json key → field that is 0 where the key is false."""
     derived: Mapping[str, str] = field(default_factory=dict)
     """config.json key → what `EncoderConfig` makes of other values; another number is unsupported."""
+    switched_on: bool = False
+    """What its code takes a switch for that the config lacks."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values that all of the family share, by field of `EncoderConfig`."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +45,8 @@ class Family:
     """config.json keys that say nothing of shapes, as they are written."""
     marks: tuple[str, ...] = ()
     """Patterns of stored names: where each of them is found, it is this family, and no other with the same names."""
+    also_named: Mapping[str, str] = field(default_factory=dict)
+    """Families that a config may name for a file of this one that fits this one better → why it is taken as this."""
     head: TaskHead | None = None
     """What a classifier is where config.json says nothing of it."""
     head_dropout_key: str = "classifier_dropout"

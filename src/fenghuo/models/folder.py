@@ -135,13 +135,15 @@ def open_model(source: Path) -> tuple[dict[str, Any], Path, Stored]:
     values = {} if config is None else read_json(config)
     for key in SETTINGS:
         inside = stored.settings.get(key)
+        if key == "cfg" and isinstance(inside, dict):
+            inside = inside.get("model")
         if isinstance(inside, dict):
             values = {**values, **{name: value for name, value in inside.items() if isinstance(name, str)}}
     return values, config or stored.path, stored
 
 
-SETTINGS = ("params", "args")
-"""What XLM and fairseq call the settings they store with the weights."""
+SETTINGS = ("params", "args", "cfg")
+"""What XLM, fairseq and fairseq since 0.10 (under "model" there) call the settings they store with the weights."""
 
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.

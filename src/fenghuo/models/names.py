@@ -57,6 +57,8 @@ class Form:
     """Their names of stored copies → the tensor of ours that each copies. `{n}` is a number."""
     repeated: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Their name of what all layers share → the name under which each layer has it once more; `{n}` is the layer."""
+    copies: tuple[str, ...] = ()
+    """Those of `tied` whose tensor its own code misses where a file lacks it, or fills with random numbers."""
     dropped: tuple[str, ...] = ()
     """Patterns of stored tensors that hold no weight."""
     prefixes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fenghuo.models.family import embedding_rules
-from fenghuo.models.names import Form, Rules, Spelling
+from fenghuo.models.names import Form, Rules, Spelling, Target
 
 PADDLE = Spelling(
     weight=".weight", bias=".bias", gain=".weight", shift=".bias", table=".weight", transposed=True
@@ -11,16 +11,39 @@ PADDLE = Spelling(
 PERSISTABLES = Spelling(weight=".w_0", bias=".b_0", gain="_scale", shift="_bias", table="", transposed=True)
 
 
-def paddlenlp_form(prefix: str, *, rules: Rules = (), norm_eps: float = 1e-5) -> Form:
+_CLS: Rules = (
+    ("mlm.dense", "cls.predictions.transform"),
+    ("mlm.norm", "cls.predictions.layer_norm"),
+    ("mlm.bias", "cls.predictions.decoder_bias"),
+    ("pair.out", "cls.seq_relationship"),
+)
+ROBERTA_LM_HEAD: Rules = (
+    ("mlm.dense", "lm_head.dense"),
+    ("mlm.norm", "lm_head.layer_norm"),
+    ("mlm.bias", "lm_head.decoder.bias"),
+)
+
+
+def paddlenlp_form(
+    prefix: str,
+    *,
+    heads: Rules = _CLS,
+    rules: Rules = (),
+    norm_eps: float = 1e-12,
+    name: str = "PaddleNLP",
+    target: Target | None = "paddle",
+) -> Form:
     """PaddleNLP's names of a family built like BERT: `model_state.pdparams`.
 
     Args:
-        norm_eps: paddle.nn.LayerNorm's own default, which its encoder layers use.
+        heads: of pretraining.
+        rules: what it has beside BERT's.
+        norm_eps: what `init_weights` of its BERT, ERNIE and RoBERTa gives every norm, those of the layers too.
     """
     layer = f"{prefix}.encoder.layers.{{n}}"
     return Form(
-        name="PaddleNLP",
-        target="paddle",
+        name=name,
+        target=target,
         spelling=PADDLE,
         rules=(
             *((ours, theirs.replace("LayerNorm", "layer_norm")) for ours, theirs in embedding_rules(prefix)),
@@ -33,10 +56,7 @@ def paddlenlp_form(prefix: str, *, rules: Rules = (), norm_eps: float = 1e-5) ->
             ("encoder.feeds.{n}.outer", f"{layer}.linear2"),
             ("encoder.feeds.{n}.norm", f"{layer}.norm2"),
             ("pooler.dense", f"{prefix}.pooler.dense"),
-            ("mlm.dense", "cls.predictions.transform"),
-            ("mlm.norm", "cls.predictions.layer_norm"),
-            ("mlm.bias", "cls.predictions.decoder_bias"),
-            ("pair.out", "cls.seq_relationship"),
+            *heads,
             ("head.out", "classifier"),
             *rules,
         ),
@@ -44,7 +64,9 @@ def paddlenlp_form(prefix: str, *, rules: Rules = (), norm_eps: float = 1e-5) ->
             "cls.predictions.decoder_weight": "encoder.embed.tables.words.weight",
             "cls.predictions.decoder.weight": "encoder.embed.tables.words.weight",
             "cls.predictions.decoder.bias": "mlm.bias",
+            "lm_head.decoder.weight": "encoder.embed.tables.words.weight",
         },
+        copies=("cls.predictions.decoder_weight" if heads is _CLS else "lm_head.decoder.weight",),
         prefixes=(f"{prefix}.",),
         defaults={"norm_eps": norm_eps},
     )

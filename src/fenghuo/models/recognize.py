@@ -14,8 +14,10 @@ from fenghuo.models.configs import check_derived, family_named, read_fields, tas
 from fenghuo.models.family import Family
 from fenghuo.models.names import Form
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import Weights, best_form, coverage, name_weights
+from fenghuo.models.weights import Weights, best_form, coverage, name_weights, table_rows
 from fenghuo.net.config import EncoderConfig, HeadsConfig
+
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,9 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
             weights nor config tell.
     """
     task = task_of(values)
-    family, form = _family(stored, values, where, task)
+    family, form, remark = _family(stored, values, where, task)
     weights = name_weights(stored, form, task)
+    _check_dimensions(weights)
     said, ignored = read_fields(values, family, where, form.config_keys)
     config, remarks, contradictions = _settle(family, form, weights, said, where)
     check_derived(config, family, values, where)
@@ -56,43 +59,83 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
         weights=weights,
         config=config,
         heads=heads_of(family, weights, values, task or family.head),
-        remarks=remarks,
+        remarks=(*remark, *remarks),
         contradictions=contradictions,
         ignored=ignored,
     )
 
 
-def _family(stored: Stored, values: Mapping[str, Any], where: Path, task: str | None) -> tuple[Family, Form]:
+def _family(
+    stored: Stored, values: Mapping[str, Any], where: Path, task: str | None
+) -> tuple[Family, Form, tuple[str, ...]]:
+    """The family and the form that fit best, and what to remark where the config names another one.
+
+    Raises:
+        ModelError: none fits, or the config names one that fits worse.
+    """
     named = family_named(values, where.parent)
-    candidates = [named] if named else list(FAMILIES.values())
-    best, fit = None, (0, 0, 0)
-    for family in candidates:
+    fits: dict[str, _Fit] = {}
+    for family in FAMILIES.values():
         form = best_form(stored, family, task)
-        if known := coverage(stored, form, task):
-            found = (
-                known,
-                -_misfit(family, name_weights(stored, form, task)),
-                _marks(family, stored, values),
+        if count := coverage(stored, form, task):
+            fits[family.name] = _Fit(
+                form=form,
+                known=count,
+                astray=_astray(family, form, table_rows(stored, form)),
+                marks=_marks(family, stored, {} if named else values),
             )
-            if found > fit:
-                best, fit = (family, form), found
-    if best is None:
+    if not fits:
         some = ", ".join(list(stored)[:3]) or "none"
         whose = f"a {named.name} model" if named else "any family known here"
         raise ModelError(
             f"{stored.path}: its tensors are not those of {whose} (it has {len(stored)}: {some}, …)\n"
             f"  known: {', '.join(sorted(FAMILIES))}"
         )
-    return best
+    # Of equal fits the one that is named, then the first.
+    best = FAMILIES[max(fits, key=lambda name: (fits[name].rank, named is not None and name == named.name))]
+    fit = fits[best.name]
+    if named is None or best is named:
+        return best, fit.form, ()
+    other = fits.get(named.name)
+    if other is not None and other.known == fit.known and (why := best.also_named.get(named.name)):
+        return best, fit.form, (f"family: config says {named.name}; taken as {best.name}, because {why}",)
+    if other is not None and other.rank[:2] == fit.rank[:2]:
+        return named, other.form, ()
+    if other is None or other.known < fit.known:
+        why = f"of its {len(stored)} tensors {best.name} has {fit.known}, {named.name} {other.known if other else 0}"
+    else:
+        why = f"of another kind or missing for {named.name}: {', '.join(other.astray)}"
+    raise ModelError(
+        f"{where}: says {named.name}, but {stored.path.name} holds a model of family {best.name}, as {fit.form.name} "
+        f"names it ({why}). Each needs its own config: correct model_type, or take the one that came with the weights"
+    )
 
 
-def _misfit(family: Family, weights: Weights) -> int:
-    """How many of the encoder's tensors this family would lack or have too many."""
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """How well a family's names fit a file."""
+
+    form: Form
+    known: int
+    """Tensors that it has a name for."""
+    astray: list[str]
+    marks: int
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        return self.known, -len(self.astray), self.marks
+
+
+def _astray(family: Family, form: Form, rows: Mapping[str, int]) -> list[str]:
+    """The embedding tables that this family would lack or have too many, or of other rows than it can have."""
     wanted = {"words": True, "positions": family.defaults.get("position") == "learned"}
-    tables = {name.split(".")[3] for name in weights.shapes if name.startswith("encoder.embed.tables.")}
     wanted["segments"] = family.defaults.get("segments", 2) > 0
-    zeros = {name.split(".")[3] for name in weights.form.zeros}
-    return sum((name in tables or name in zeros) != there for name, there in wanted.items())
+    out = [f"table of {name}" for name, there in wanted.items() if (name in rows) != there]
+    # PaddleNLP has one class for RoBERTa, of one segment, and RoBERTa-wwm, which is BERT and counts places from 0.
+    if form.spelling.transposed and form.prefixes == ("roberta.",):
+        alone = family.defaults.get("segments") == 1
+        out += ["table of segments"] if (rows.get("segments") == 1) != alone else []
+    return out
 
 
 def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
@@ -100,6 +143,22 @@ def _marks(family: Family, stored: Stored, values: Mapping[str, Any]) -> int:
     marked = bool(family.marks) and all(any(re.fullmatch(m, name) for name in stored) for m in family.marks)
     said = [key for key, only in family.fixed.items() if only and values.get(key) == only]
     return int(marked) + len(said)
+
+
+def _check_dimensions(weights: Weights) -> None:
+    """Matrices have two extents, everything else one; how large they are is looked at when there is a config.
+
+    Raises:
+        ModelError: one has others, or is empty.
+    """
+    for name, shape in weights.shapes.items():
+        flat = name.endswith("bias") or ".norm." in f".{name}"
+        if len(shape) != (1 if flat else 2) or 0 in shape:
+            source = weights.sources[name].name
+            raise ModelError(
+                f"{weights.stored.path}: {source} has the shape {weights.stored.shapes[source]}; "
+                f"it must be {'a row' if flat else 'a matrix'} of numbers"
+            )
 
 
 def shape_values(weights: Weights, family: Family) -> dict[str, Any]:
@@ -183,6 +242,9 @@ def _settle(
             contradictions.append(f"{keys.get(name, name)} is {said[name]}; the weights have {value}")
     given = {**family.defaults, **form.defaults, **said, **shaped}
     names = [f.name for f in fields(EncoderConfig)]
+    if "activation" not in given and any("activation" in preset for preset in family.presets.values()):
+        given["activation"], remark = _activation(family, given, keys)
+        remarks.append(remark)
     for name in ("layers", "heads"):
         if name not in given:
             given[name], remark = _from_presets(name, family, given, where)
@@ -191,6 +253,10 @@ def _settle(
         config = EncoderConfig(**{key: value for key, value in given.items() if key in names})
     except ValueError as problem:
         raise ModelError(f"{where}: {problem}") from problem
+    if config.layers > _MOST_LAYERS:  # one set of weights can be said to repeat any number of times
+        raise ModelError(
+            f"{where}: {keys['layers']} is {config.layers:,}; at most {_MOST_LAYERS:,} are computed"
+        )
     return config, tuple(remarks), tuple(contradictions)
 
 
@@ -199,9 +265,7 @@ def _from_presets(name: str, family: Family, given: Mapping[str, Any], where: Pa
     known = {
         preset[name]: title
         for title, preset in family.presets.items()
-        if all(
-            given.get(key, preset.get(key)) == preset.get(key) for key in ("width", "inner_width", "layers")
-        )
+        if all(given.get(key, value) == value for key, value in _shape_of(preset).items())
     }
     if len(known) != 1:
         keys = {field: key for key, field in family.config_keys.items()}
@@ -211,6 +275,31 @@ def _from_presets(name: str, family: Family, given: Mapping[str, Any], where: Pa
         )
     value, title = next(iter(known.items()))
     return value, f"no config says {name}: {value}, as {title} has"
+
+
+def _activation(family: Family, given: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[str, str]:
+    """That of the published models of these tables, where a family has several; and what to remark."""
+    tables = {"max_length": 512, "segments": 2, "tasks": 0}
+    known = {
+        preset.get("activation", "gelu"): title
+        for title, preset in family.presets.items()
+        if all(
+            given.get(key, value) == value for key, value in {**tables, **_shape_of(preset), **preset}.items()
+        )
+    }
+    if len(known) == 1:
+        value, title = next(iter(known.items()))
+        return str(value), f"no config says {keys['activation']}: {value}, as {title} has"
+    said = sorted({str(preset.get("activation", "gelu")) for preset in family.presets.values()})
+    return "gelu", (
+        f"WARNING: no config says {keys['activation']}, and {family.name} models have {' or '.join(said)}: "
+        "gelu is taken"
+    )
+
+
+def _shape_of(preset: Mapping[str, Any]) -> dict[str, Any]:
+    shape = {"inner_width": 4 * preset.get("width", 0), **preset}  # as `EncoderConfig` has it
+    return {key: shape[key] for key in ("width", "inner_width", "layers") if key in shape}
 
 
 def heads_of(family: Family, weights: Weights, values: Mapping[str, Any], task: str | None) -> HeadsConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fenghuo.models.fairseq_names import FAIRSEQ
 from fenghuo.models.family import BERT_KEYS, Family, embedding_rules, layer_rules, presets
 from fenghuo.models.names import Form
-from fenghuo.models.paddle_names import paddlenlp_form
+from fenghuo.models.paddle_names import ROBERTA_LM_HEAD, paddlenlp_form
 
 ROBERTA = Family(
     name="roberta",
@@ -32,7 +32,7 @@ ROBERTA = Family(
         dropped=(r".*\.embeddings\.(position_ids|token_type_ids)",),
         prefixes=("roberta.",),
     ),
-    released=(FAIRSEQ, paddlenlp_form("roberta")),
+    released=(FAIRSEQ, paddlenlp_form("roberta", heads=ROBERTA_LM_HEAD)),
     config_keys=BERT_KEYS,
     defaults={"position": "learned", "first_position": 2, "max_length": 514, "segments": 1, "norm_eps": 1e-5},
     fixed={

@@ -12,6 +12,10 @@ TINYBERT = Family(
     defaults={"position": "learned", "pooled_relu": True},
     fixed={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
     marks=(FIT_DENSES, r"classifier\.weight"),
+    # Its code copies the model_type of the config it began with, which on the Hub says bert.
+    also_named={
+        "bert": "a classifier beside maps to a teacher's width is TinyBERT's own code, with a relu before it"
+    },
     head="classify",
     presets=presets("tinybert", "4l-312", "6l-768"),
 )

@@ -177,6 +177,17 @@ def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
     return known if words else 0
 
 
+def table_rows(stored: Stored, form: Form) -> dict[str, int]:
+    """Rows of each embedding table that the form knows, by our name of it; tables of zeros count."""
+    strip = _wrapper(stored)
+    out = {name.split(".")[3]: rows for name, rows in form.zeros.items()}
+    for name, shape in stored.shapes.items():
+        found = form.ours(name.removeprefix(strip))
+        if found is not None and found[0].startswith("encoder.embed.tables."):
+            out[found[0].split(".")[3]] = shape[0] if shape else 0
+    return out
+
+
 def best_form(stored: Stored, family: Family, task: str | None = None) -> Form:
     """The form of a family whose names the file's arrays have; Hugging Face's where none fits better."""
     return max(family.forms, key=lambda form: coverage(stored, form, task))
@@ -203,6 +214,7 @@ def _stored_once(stored: Stored, form: Form, plain: str, strip: str) -> str | No
 
 
 def _same(stored: Stored, a: str, b: str) -> bool:
-    if stored.shapes[a] != stored.shapes[b]:
-        return False
-    return torch.equal(stored[a], stored[b])
+    if stored.shapes[a] == stored.shapes[b]:
+        return torch.equal(stored[a], stored[b])
+    # Paddle's RobertaLMHead keeps the table as a linear layer's weight, which lies the other way round.
+    return stored.shapes[a] == stored.shapes[b][::-1] and torch.equal(stored[a].T, stored[b])

@@ -51,6 +51,7 @@ XLM = Family(
     also_read={"n_words": "vocab"},
     config_values={"gelu_activation": {True: "gelu", False: "relu"}, "n_langs": {1: 0}},
     switches={"use_lang_emb": "languages"},
+    switched_on=True,
     defaults={"position": "learned", "segments": 0, "mlm_transform": False},
     fixed={
         "is_encoder": True,

@@ -499,9 +499,7 @@ def test_the_vocabulary_is_held_against_the_rows(source, size, told):
 def test_xlms_words_come_out_of_its_file_and_its_codes_are_missed(tmp_path):
     (tmp_path / "in").mkdir()
     path, _ = xlm(tmp_path / "in")
-    assert convert(path, tmp_path / "out").vocabulary.startswith(
-        "WARNING: 101 pieces from the file, but no merges.txt"
-    )
+    assert convert(path, tmp_path / "out").vocabulary.startswith("WARNING: 101 pieces, but no merges.txt")
     assert json.loads((tmp_path / "out/vocab.json").read_text())["w7</w>"] == 7
     put(tmp_path / "in/merges.txt", "w 7 1\n")
     assert convert(path, tmp_path / "again").vocabulary == "101 pieces, a row each"

@@ -98,7 +98,7 @@ def describe_mlm(model: Model, tokenizer: Tokenizer | None) -> str:
         return "not tried: it says what follows, and masked pieces tell nothing of that"
     if tokenizer is not None and (health := check_mlm(model, tokenizer)) is not None:
         return f"WARNING: {health}" if health.looks_random else str(health)
-    spread = float(head.bias.std())
+    spread = float(head.bias.detach().std())
     fresh_norm = head.norm is not None and bool((head.norm.weight == 1).all()) and not head.norm.bias.any()
     if spread == 0 and (fresh_norm or head.norm is None):
         return "WARNING: looks RANDOM: its bias is 0 for every piece, and its norm as before training"

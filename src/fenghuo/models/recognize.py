@@ -81,7 +81,7 @@ def _family(
             fits[family.name] = _Fit(
                 form=form,
                 known=count,
-                astray=_astray(family, form, table_rows(stored, form)),
+                astray=_astray(family, table_rows(stored, form)),
                 marks=_marks(family, stored, {} if named else values),
             )
     if not fits:
@@ -126,15 +126,14 @@ class _Fit:
         return self.known, -len(self.astray), self.marks
 
 
-def _astray(family: Family, form: Form, rows: Mapping[str, int]) -> list[str]:
+def _astray(family: Family, rows: Mapping[str, int]) -> list[str]:
     """The embedding tables that this family would lack or have too many, or of other rows than it can have."""
     wanted = {"words": True, "positions": family.defaults.get("position") == "learned"}
     wanted["segments"] = family.defaults.get("segments", 2) > 0
     out = [f"table of {name}" for name, there in wanted.items() if (name in rows) != there]
     # PaddleNLP has one class for RoBERTa, of one segment, and RoBERTa-wwm, which is BERT and counts places from 0.
-    if form.spelling.transposed and form.prefixes == ("roberta.",):
-        alone = family.defaults.get("segments") == 1
-        out += ["table of segments"] if (rows.get("segments") == 1) != alone else []
+    if "segments" in rows and (rows["segments"] == 1) != (family.defaults.get("segments", 2) == 1):
+        out.append(f"{rows['segments']} segments")
     return out
 
 
@@ -152,7 +151,7 @@ def _check_dimensions(weights: Weights) -> None:
         ModelError: one has others, or is empty.
     """
     for name, shape in weights.shapes.items():
-        flat = name.endswith("bias") or ".norm." in f".{name}"
+        flat = name.endswith("bias") or name.split(".")[-2].endswith("norm")
         if len(shape) != (1 if flat else 2) or 0 in shape:
             source = weights.sources[name].name
             raise ModelError(

@@ -58,7 +58,7 @@ class VocabularyFiles:
                 return f"{names}: taken along, not read here{f' ({self.problem})' if self.problem else ''}"
             return f"WARNING: none found{f' ({self.problem})' if self.problem else ''}; the model cannot read text"
         if self.words and not self.copied:
-            return f"WARNING: {self.size:,} pieces from the file, but no merges.txt (its BPE codes) beside it: AutoTokenizer needs both"
+            return f"WARNING: {self.size:,} pieces, but no merges.txt (BPE codes) beside them: AutoTokenizer needs both"
         if self.size == rows:
             return f"{self.size:,} pieces, a row each"
         if self.size < rows:

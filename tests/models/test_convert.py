@@ -511,9 +511,30 @@ def test_xlms_words_come_out_of_its_file_and_its_codes_are_missed(tmp_path):
 def test_a_vocabulary_without_a_mask_is_warned_of_and_the_weights_still_come(source):
     source.vocabulary(23, mask="x")
     report = convert(source.folder, source.out)
-    assert report.vocabulary.startswith("WARNING: none found (")
+    assert report.vocabulary.startswith("WARNING: none that can be read (")
     assert "mask" in report.vocabulary.lower()
     assert load_model(source.out).config.vocab == 23
+
+
+def test_a_damaged_tokenizer_config_is_told_of(source):
+    source.vocabulary(23)
+    put(source.folder / "tokenizer_config.json", "{")
+    assert "tokenizer_config.json" in convert(source.folder, None).vocabulary
+    assert convert(source.folder, None).vocabulary.startswith("WARNING")
+
+
+def test_numbers_that_are_none_are_warned_of(source):
+    source.arrays["bert.pooler.dense.bias"][3] = float("nan")
+    source.write()
+    told, _ = source.told()
+    assert told["remarks"] == ["WARNING: NaN or infinity in 1 tensors: bert.pooler.dense.bias"]
+
+
+@pytest.mark.parametrize("end", ["", ".index", ".data-00000-of-00001"])
+def test_any_file_of_a_checkpoint_stands_for_it(tmp_path, end):
+    write_tensorflow(tmp_path / "bert_model.ckpt", spell.tensorflow_bert(spell.draw()))
+    put(tmp_path / "bert_config.json", {"num_attention_heads": 2})
+    assert convert(tmp_path / f"bert_model.ckpt{end}", None).family.name == "bert"
 
 
 @pytest.mark.parametrize(
@@ -645,6 +666,12 @@ def test_a_full_disk_is_told_by_the_folder_and_leaves_nothing(source, monkeypatc
         convert(source.folder, source.out)
     assert not source.out.exists()
     assert not [path for path in source.out.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_an_out_below_a_file_is_told(source, capsys):
+    source.out.touch()
+    assert main(["convert", str(source.folder), "--out", str(source.out / "x" / "y")]) == 1
+    assert "cannot write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--inspect", "--out", "x"]])
@@ -818,14 +845,36 @@ def config_of_an_integer_too_large(folder):
     return folder, "heads"
 
 
-def vocabulary_of_bytes(folder):
-    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+def int8(folder):
+    arrays = spell.torch_bert(spell.draw())
+    arrays["bert.pooler.dense.weight"] = torch.ones(8, 8, dtype=torch.int8)
+    torch.save(arrays, folder / "pytorch_model.bin")
     put(folder / "config.json", {"num_attention_heads": 2})
-    (folder / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
-    return folder, ""
+    return folder, "bert.pooler.dense.weight holds int8 numbers"
+
+
+def infinite_config(folder):
+    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+    put(folder / "config.json", '{"num_attention_heads": 2, "layer_norm_eps": 1e999}')
+    return folder, "layer_norm_eps is inf"
+
+
+def labels_that_are_a_list(folder):
+    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+    put(folder / "config.json", {"num_attention_heads": 2, "id2label": ["a"]})
+    return folder, "id2label is ['a'], not a table"
+
+
+def nearly_a_checkpoint(folder):
+    cut_tensorflow(folder)
+    return folder / "bert_model", "Did you mean 'bert_model.ckpt'?"
 
 
 BAD = (
+    int8,
+    infinite_config,
+    labels_that_are_a_list,
+    nearly_a_checkpoint,
     bad_pickle, away, cut_tensorflow, cut_safetensors, many_rows, many_rows_of_a_view, wrong_config_rows, many_layers,
     wrong_shapes, swapped_albert, labels_disagree, numbers_alone, text, no_config, config_of_nonsense,
     config_of_an_integer_too_large,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -161,7 +162,8 @@ def read_fields(
         kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(
             types[name], (str,)
         )
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or not finite:
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
         given[name] = value
     for key, name in family.switches.items():

@@ -52,11 +52,16 @@ class VocabularyFiles:
     def describe(self, rows: int) -> str:
         """What the vocabulary is, against the rows of the word table."""
         if self.size is None:
+            if self.problem:
+                return f"WARNING: none that can be read ({self.problem}); the model cannot read text"
             if self.copied:
                 return f"{', '.join(path.name for path in self.copied)}: taken along, not read here"
-            return f"WARNING: none found{f' ({self.problem})' if self.problem else ''}; the model cannot read text"
+            return "WARNING: none found; the model cannot read text"
         if self.words and not self.copied:
-            return f"WARNING: {self.size:,} pieces from the file, but no merges.txt (its BPE codes) beside it: AutoTokenizer needs both"
+            return (
+                f"WARNING: {self.size:,} pieces from the file, but no merges.txt (its BPE codes) beside it: "
+                "AutoTokenizer needs both"
+            )
         if self.size == rows:
             return f"{self.size:,} pieces, a row each"
         if self.size < rows:

@@ -509,9 +509,30 @@ def test_xlms_words_come_out_of_its_file_and_its_codes_are_missed(tmp_path):
 def test_a_vocabulary_without_a_mask_is_warned_of_and_the_weights_still_come(source):
     source.vocabulary(23, mask="x")
     report = convert(source.folder, source.out)
-    assert report.vocabulary.startswith("WARNING: none found (")
+    assert report.vocabulary.startswith("WARNING: none that can be read (")
     assert "mask" in report.vocabulary.lower()
     assert load_model(source.out).config.vocab == 23
+
+
+def test_a_damaged_tokenizer_config_is_told_of(source):
+    source.vocabulary(23)
+    put(source.folder / "tokenizer_config.json", "{")
+    assert "tokenizer_config.json" in convert(source.folder, None).vocabulary
+    assert convert(source.folder, None).vocabulary.startswith("WARNING")
+
+
+def test_numbers_that_are_none_are_warned_of(source):
+    source.arrays["bert.pooler.dense.bias"][3] = float("nan")
+    source.write()
+    told, _ = source.told()
+    assert told["remarks"] == ["WARNING: NaN or infinity in 1 tensors: bert.pooler.dense.bias"]
+
+
+@pytest.mark.parametrize("end", ["", ".index", ".data-00000-of-00001"])
+def test_any_file_of_a_checkpoint_stands_for_it(tmp_path, end):
+    write_tensorflow(tmp_path / "bert_model.ckpt", spell.tensorflow_bert(spell.draw()))
+    put(tmp_path / "bert_config.json", {"num_attention_heads": 2})
+    assert convert(tmp_path / f"bert_model.ckpt{end}", None).family.name == "bert"
 
 
 @pytest.mark.parametrize(
@@ -580,7 +601,7 @@ def heads(tmp_path_factory):
 
 def test_a_trained_head_is_told_from_a_fresh_one_with_figures(heads, tmp_path):
     fresh = convert(heads / "fresh", None).health
-    assert fresh.startswith("looks RANDOM: ")
+    assert fresh.startswith("WARNING: looks RANDOM: ")
     assert " masked pieces are its first choice, loss " in fresh
     trained = convert(heads / "trained", tmp_path / "out").health
     assert trained.startswith("trained: ")
@@ -601,7 +622,7 @@ def test_a_fresh_head_on_a_trained_encoder_looks_random(heads, tmp_path):
     for name in ("config.json", "vocab.txt"):
         put(tmp_path / "in" / name, (heads / "trained" / name).read_text(encoding="utf-8"))
     save_file(tensors, tmp_path / "in/model.safetensors")
-    assert convert(tmp_path / "in", None).health.startswith("looks RANDOM: ")
+    assert convert(tmp_path / "in", None).health.startswith("WARNING: looks RANDOM: ")
     (tmp_path / "in/vocab.txt").unlink()
     assert convert(tmp_path / "in", None).health.startswith(
         "WARNING: looks RANDOM: its bias is 0 for every piece"
@@ -643,6 +664,12 @@ def test_a_full_disk_is_told_by_the_folder_and_leaves_nothing(source, monkeypatc
         convert(source.folder, source.out)
     assert not source.out.exists()
     assert not [path for path in source.out.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_an_out_below_a_file_is_told(source, capsys):
+    source.out.touch()
+    assert main(["convert", str(source.folder), "--out", str(source.out / "x" / "y")]) == 1
+    assert "cannot write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--inspect", "--out", "x"]])
@@ -816,14 +843,36 @@ def config_of_an_integer_too_large(folder):
     return folder, "heads"
 
 
-def vocabulary_of_bytes(folder):
-    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+def int8(folder):
+    arrays = spell.torch_bert(spell.draw())
+    arrays["bert.pooler.dense.weight"] = torch.ones(8, 8, dtype=torch.int8)
+    torch.save(arrays, folder / "pytorch_model.bin")
     put(folder / "config.json", {"num_attention_heads": 2})
-    (folder / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
-    return folder, ""
+    return folder, "bert.pooler.dense.weight holds int8 numbers"
+
+
+def infinite_config(folder):
+    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+    put(folder / "config.json", '{"num_attention_heads": 2, "layer_norm_eps": 1e999}')
+    return folder, "layer_norm_eps is inf"
+
+
+def labels_that_are_a_list(folder):
+    torch.save(spell.torch_bert(spell.draw()), folder / "pytorch_model.bin")
+    put(folder / "config.json", {"num_attention_heads": 2, "id2label": ["a"]})
+    return folder, "id2label is ['a'], not a table"
+
+
+def nearly_a_checkpoint(folder):
+    cut_tensorflow(folder)
+    return folder / "bert_model", "Did you mean 'bert_model.ckpt'?"
 
 
 BAD = (
+    int8,
+    infinite_config,
+    labels_that_are_a_list,
+    nearly_a_checkpoint,
     bad_pickle, away, cut_tensorflow, cut_safetensors, many_rows, many_rows_of_a_view, wrong_config_rows, many_layers,
     wrong_shapes, swapped_albert, labels_disagree, numbers_alone, text, no_config, config_of_nonsense,
     config_of_an_integer_too_large,

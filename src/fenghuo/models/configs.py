@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -173,7 +174,10 @@ def read_fields(
         kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,)}.get(kind, (str,))
         parts = value if isinstance(value, list) else [value]
         if isinstance(value, list) != types[name].startswith("tuple[") or any(
-            not isinstance(x, kinds) or (isinstance(x, bool) and bool not in kinds) for x in parts
+            not isinstance(x, kinds)
+            or (isinstance(x, bool) and bool not in kinds)
+            or (isinstance(x, float) and not math.isfinite(x))
+            for x in parts
         ):
             raise ModelError(f"{path}: {key} is {value!r}, not a value of that key")
         given[name] = tuple(value) if isinstance(value, list) else value

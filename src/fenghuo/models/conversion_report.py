@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ class ConversionReport:
             "unexpected": [*weights.unexpected, *self.left_out],
             "no tensors": self.stored.skipped,
             "dropped": rest,
-            "dropped slots": slots,
+            "dropped slots": [f"{count} of {kind}" for kind, count in Counter(map(_slot, slots)).items()],
             "contradictions": self.found.contradictions,
             "remarks": self.remarks,
             "config ignored": self.ignored,
@@ -122,6 +123,14 @@ class ConversionReport:
         report = "\n".join(self.lines())
         return "\n".join([*front, about, "", "## Use", "", "```python", use, "```", "", "## Load report", "", "```",
                           report, "```", ""])  # fmt: skip
+
+
+def _slot(name: str) -> str:
+    """What a slot is of all weights: `lamb_m`, `moment1`."""
+    last = name.rpartition("/")[2]
+    return (
+        match[1] if (match := re.fullmatch(r".*_(moment[12]|beta[12]_pow_acc|velocity)_\d+", last)) else last
+    )
 
 
 def grouped(names: Iterable[str]) -> list[str]:

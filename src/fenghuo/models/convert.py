@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fenghuo.errors import ModelError, RunError, UsageError
+from fenghuo.errors import ModelError, RunError, UsageError, did_you_mean
 from fenghuo.models.configs import config_json
 from fenghuo.models.conversion_report import ConversionReport
 from fenghuo.models.family import Family
@@ -24,7 +24,7 @@ from fenghuo.models.vocabulary_files import VocabularyFiles, find_vocabulary
 from fenghuo.models.weights import stored_tensors
 from fenghuo.models.whole import whole_heads
 from fenghuo.net.model import Model
-from fenghuo.rundir import folder_atomic, write_atomic, write_json
+from fenghuo.rundir import disk_error, folder_atomic, write_atomic, write_json
 
 REPORT = "conversion.json"
 
@@ -52,7 +52,10 @@ def convert(
         model, words, report = _read(source, place)
         if out is not None:
             form = report.family.form if to == "huggingface" else form_for(model, report.family, to)
-            out.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as problem:
+                raise disk_error(out, problem) from problem
             with folder_atomic(out) as folder:
                 if to == "huggingface":
                     save_model(model, folder)
@@ -69,7 +72,8 @@ def convert(
 @contextmanager
 def _opened(source: Path) -> Iterator[Path]:
     if not source.exists() and not source.with_name(f"{source.name}.index").is_file():
-        raise UsageError(f"{source}: no such file, folder or checkpoint")
+        near = [path.name.removesuffix(".index") for path in source.parent.glob("*")]
+        raise UsageError(f"{source}: no such file, folder or checkpoint.{did_you_mean(source.name, near)}")
     if source.is_file() and is_archive(source):
         with unpacked(source) as folder:
             yield folder
@@ -86,9 +90,12 @@ def _read(source: Path, place: Path) -> tuple[Model, VocabularyFiles, Conversion
     _check_labels(model, where)
     words = find_vocabulary(place, stored.settings, values)
     rows = model.config.vocab
-    health = (
-        None if model.mlm is None else describe_mlm(model, words.tokenizer if words.size == rows else None)
-    )
+    infinite = [name for name, x in model.named_parameters() if not bool(x.isfinite().all())]
+    remarks = list(found.remarks)
+    if infinite:
+        some = ", ".join(found.weights.sources[name].name for name in infinite[:3])
+        more = ", …" if len(infinite) > 3 else ""
+        remarks.append(f"WARNING: NaN or infinity in {len(infinite)} tensors: {some}{more}")
     report = ConversionReport(
         source=source,
         stored=stored,
@@ -98,9 +105,9 @@ def _read(source: Path, place: Path) -> tuple[Model, VocabularyFiles, Conversion
         zeroed=tuple(str(found.family.theirs(name, found.heads.task)) for name in whole.zeroed),
         left_out=(*whole.left_out, *left),
         ignored=tuple(key for key in found.ignored if key not in READ),
-        remarks=found.remarks,
+        remarks=tuple(remarks),
         vocabulary=words.describe(rows),
-        health=health,
+        health=None if model.mlm is None else describe_mlm(model, words.tokenizer),
     )
     return model, words, report
 
@@ -112,6 +119,9 @@ def _check_labels(model: Model, where: Path) -> None:
         ModelError: they disagree.
     """
     names, numbers = model.extra.get("id2label"), model.extra.get("label2id")
+    for key, value in (("id2label", names), ("label2id", numbers)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ModelError(f"{where}: {key} is {value!r}, not a table")
     if isinstance(names, Mapping) and model.heads_config.task and len(names) != model.heads_config.outputs:
         raise ModelError(
             f"{where}: id2label names {len(names)} outputs, the classifier has {model.heads_config.outputs}"

@@ -54,7 +54,7 @@ class Health:
             f"{self.right:.0%} of {self.asked} masked pieces are its first choice, "
             f"loss {self.loss:.2f} against {self.guessing:.2f} of guessing"
         )
-        return f"looks RANDOM: {told}" if self.looks_random else f"trained: {told}"
+        return f"WARNING: looks RANDOM: {told}" if self.looks_random else f"trained: {told}"
 
 
 def check_mlm(model: Model, tokenizer: Tokenizer) -> Health | None:
@@ -96,12 +96,15 @@ def describe_mlm(model: Model, tokenizer: Tokenizer | None) -> str:
     head = model.mlm
     if not isinstance(head, MlmHead):
         return "not tried: it says what follows, and masked pieces tell nothing of that"
-    if tokenizer is not None and (health := check_mlm(model, tokenizer)) is not None:
-        return f"WARNING: {health}" if health.looks_random else str(health)
+    why = "it needs the vocabulary"
+    if tokenizer is not None and tokenizer.vocabulary.size != model.config.vocab:
+        why = "the vocabulary is not that of these weights"
+    elif tokenizer is not None:
+        if (health := check_mlm(model, tokenizer)) is not None:
+            return str(health)
+        why = "the vocabulary lacks most of the plain Chinese and English pieces that it is asked"
     spread = float(head.bias.detach().std())
-    fresh_norm = head.norm is not None and bool((head.norm.weight == 1).all()) and not head.norm.bias.any()
-    if spread == 0 and (fresh_norm or head.norm is None):
+    fresh_norm = head.norm is None or (bool((head.norm.weight == 1).all()) and not head.norm.bias.any())
+    if spread == 0 and fresh_norm:
         return "WARNING: looks RANDOM: its bias is 0 for every piece, and its norm as before training"
-    return (
-        f"not tried on text, which needs its vocabulary; its bias spreads by {spread:.3f} (0 before training)"
-    )
+    return f"not checked: {why}; its bias spreads by {spread:.3f} (0 before training)"

@@ -53,10 +53,13 @@ class VocabularyFiles:
     def describe(self, rows: int) -> str:
         """What the vocabulary is, against the rows of the word table."""
         if self.size is None:
-            if self.copied:
-                names = ", ".join(path.name for path in self.copied)
-                return f"{names}: taken along, not read here{f' ({self.problem})' if self.problem else ''}"
-            return f"WARNING: none found{f' ({self.problem})' if self.problem else ''}; the model cannot read text"
+            names = ", ".join(path.name for path in self.copied)
+            if self.problem:
+                taken = f"; {names} taken along" if names else ""
+                return f"WARNING: none that can be read ({self.problem}){taken}; the model cannot read text"
+            if names:
+                return f"{names}: taken along, not read here"
+            return "WARNING: none found; the model cannot read text"
         if self.words and not self.copied:
             return f"WARNING: {self.size:,} pieces, but no merges.txt (BPE codes) beside them: AutoTokenizer needs both"
         if self.size == rows:

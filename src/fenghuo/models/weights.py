@@ -71,10 +71,15 @@ class Weights:
         """One tensor in float32, with memory of its own.
 
         Raises:
-            ModelError: its bytes are damaged.
+            ModelError: its bytes are damaged, or its numbers are whole ones: int8 weights have scales beside them.
         """
         source = self.sources[ours]
         tensor = self.stored[source.name]
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{self.stored.path}: {source.name} holds {kind} numbers; weights are floating-point ones"
+            )
         if source.parts > 1:
             tensor = tensor.chunk(source.parts)[source.part]
         if source.transposed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _BY_SUFFIX: dict[str, Callable[[Path], Stored]] = {
     ".pth": read_pytorch,
     ".index": read_checkpoint,
 }
+_DATA_OF_CHECKPOINT = re.compile(r".+\.data-\d{5}-of-\d{5}")
 # What torch.save's older form begins with: its magic number as a pickle.
 _PYTORCH_MARK = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -40,7 +42,7 @@ def open_stored(path: Path) -> Stored:
         return read_index(path)
     if path.suffix in _BY_SUFFIX and path.is_file():
         return _BY_SUFFIX[path.suffix](path)
-    if path.with_name(f"{path.name}.index").is_file():
+    if path.with_name(f"{path.name}.index").is_file() or _DATA_OF_CHECKPOINT.fullmatch(path.name):
         return read_checkpoint(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file, folder or checkpoint")

@@ -147,6 +147,8 @@ def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
     known, words = 0, False
     for name in stored.shapes:
         plain = name.removeprefix(strip)
+        if is_slot(plain):
+            continue
         found = form.ours(plain, task)
         words = words or (found is not None and found[0] == "encoder.embed.tables.words.weight")
         known += bool(found or form.parts(plain) or form.copy_of(plain))

@@ -81,8 +81,12 @@ class Form:
 
     def ours(self, theirs: str, task: str | None = None) -> tuple[str, bool] | None:
         """The inverse of `theirs`: with another prefix, or none, too."""
+        compiled = self._compiled(task, True)
+        known = _any_of(tuple(pattern.pattern for pattern, _, _ in compiled))
         for name in self._readings(theirs):
-            for pattern, target, flipped in self._compiled(task, True):
+            if known.fullmatch(name) is None:  # most names, when every form is tried on a file
+                continue
+            for pattern, target, flipped in compiled:
                 if match := pattern.fullmatch(name):
                     return _fill(target, match), flipped
         return None
@@ -180,6 +184,11 @@ def _compile(
 @lru_cache(maxsize=4096)
 def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\{n\}", r"(?P<n>0|[1-9]\d{0,3})", 1))
+
+
+@lru_cache(maxsize=512)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(pattern.replace("(?P<n>", "(?:") for pattern in patterns))
 
 
 def _fill(target: str, match: re.Match[str]) -> str:

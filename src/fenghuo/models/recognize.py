@@ -14,7 +14,7 @@ from fenghuo.models.configs import check_derived, family_named, read_fields, tas
 from fenghuo.models.family import Family
 from fenghuo.models.names import Form
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import Weights, best_form, coverage, name_weights, table_rows
+from fenghuo.models.weights import Weights, coverage, name_weights, table_rows
 from fenghuo.net.config import EncoderConfig, HeadsConfig
 
 _MOST_LAYERS = 1000
@@ -76,8 +76,10 @@ def _family(
     named = family_named(values, where.parent)
     fits: dict[str, _Fit] = {}
     for family in FAMILIES.values():
-        form = best_form(stored, family, task)
-        if count := coverage(stored, form, task):
+        count, form = max(
+            ((coverage(stored, form, task), form) for form in family.forms), key=lambda pair: pair[0]
+        )
+        if count:
             fits[family.name] = _Fit(
                 form=form,
                 known=count,

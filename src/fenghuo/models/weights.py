@@ -176,6 +176,8 @@ def coverage(stored: Stored, form: Form, task: str | None = None) -> int:
     known, words = 0, False
     for name in stored.shapes:
         plain = name.removeprefix(strip)
+        if is_slot(plain):
+            continue
         found = form.ours(plain, task)
         words = words or (found is not None and found[0].startswith("encoder.embed.tables.words."))
         known += bool(found or form.parts(plain) or form.copy_of(plain))

@@ -12,7 +12,7 @@ from tests.compress.small_models import make_model
 from fenghuo.compress.export import export
 from fenghuo.models.folder import save_model
 from fenghuo.net.config import EncoderConfig, HeadsConfig
-from fenghuo.net.model import build_model
+from fenghuo.net.initial import build_model
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.vocabulary import train_vocabulary
 

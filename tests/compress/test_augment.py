@@ -16,7 +16,7 @@ from fenghuo.config import build_recipe
 from fenghuo.errors import ModelError
 from fenghuo.models.folder import save_model
 from fenghuo.net.config import EncoderConfig, HeadsConfig
-from fenghuo.net.model import build_model
+from fenghuo.net.initial import build_model
 from fenghuo.rundir import RunDir
 from fenghuo.tasks.read_data import Row
 from fenghuo.text.tokenizer import Tokenizer

@@ -12,7 +12,8 @@ from fenghuo.compress.match import ImitateInside, attention_apart, layer_pairs, 
 from fenghuo.compress.recipe import MatchRecipe
 from fenghuo.errors import RecipeError
 from fenghuo.net.config import EncoderConfig, HeadsConfig
-from fenghuo.net.model import Model, build_model
+from fenghuo.net.initial import build_model
+from fenghuo.net.model import Model
 from fenghuo.net.projection import Projections
 from fenghuo.training.loop import to_tensors
 

@@ -17,7 +17,7 @@ from fenghuo.models import FAMILIES
 from fenghuo.models.build import PRESETS, build, encoder_config
 from fenghuo.models.family import Family
 from fenghuo.net.config import HeadsConfig
-from fenghuo.net.model import empty_model
+from fenghuo.net.initial import empty_model
 
 ROOM = Path(fenghuo.models.__file__).parent
 HEADS = [

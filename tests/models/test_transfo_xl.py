@@ -13,7 +13,7 @@ from fenghuo.models.build import build, encoder_config
 from fenghuo.models.convert import convert
 from fenghuo.models.folder import load_model, load_with_report, save_model
 from fenghuo.net.config import HeadsConfig
-from fenghuo.net.model import empty_model
+from fenghuo.net.initial import empty_model
 
 HEADS = HeadsConfig(pooler=False, mlm=True)
 

@@ -11,8 +11,8 @@ from torch import nn
 from fenghuo.net.config import EncoderConfig, HeadsConfig
 from fenghuo.net.entity import packed_entities
 from fenghuo.net.heads import EntityHead
+from fenghuo.net.initial import build_model
 from fenghuo.net.mask import left_to_right
-from fenghuo.net.model import build_model
 from fenghuo.net.packing import Packing
 
 KINDS = {"layers": 3, "entity_width": 8, "entity_heads": 2, "layer_types": ("sim", "mix", "norm")}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fenghuo.net.config import EncoderConfig, HeadsConfig
-from fenghuo.net.model import Model, build_model
+from fenghuo.net.initial import build_model
+from fenghuo.net.model import Model
 
 NAMES = ["input_ids", "attention_mask", "token_type_ids"]
 

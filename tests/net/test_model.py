@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from fenghuo.net.config import EncoderConfig, HeadsConfig
-from fenghuo.net.model import build_model
+from fenghuo.net.initial import build_model
 from fenghuo.net.packing import Packing
 
 POSITIONS = ["nezha", "learned", "none"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fenghuo.net.config import EncoderConfig, HeadsConfig
 from fenghuo.net.hear_relative import RelativeHear, remember
+from fenghuo.net.initial import build_model
 from fenghuo.net.mask import same_group
-from fenghuo.net.model import build_model
 from fenghuo.net.packing import Packing
 from fenghuo.net.relative import Relative, distance_sinusoids, shift
 

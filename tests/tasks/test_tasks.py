@@ -16,7 +16,8 @@ import fenghuo.tasks
 from fenghuo.corpus.loader import collate
 from fenghuo.errors import DataError
 from fenghuo.net.config import EncoderConfig
-from fenghuo.net.model import Model, build_model
+from fenghuo.net.initial import build_model
+from fenghuo.net.model import Model
 from fenghuo.tasks import TASKS
 from fenghuo.tasks.evaluate import asked_logits, batches_by_length, evaluate_model
 from fenghuo.tasks.learner import TaskLearner

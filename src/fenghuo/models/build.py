@@ -79,7 +79,7 @@ def build(
     Raises:
         ModelError: an unknown name, or values that do not fit one another.
     """
-    from fenghuo.net.model import build_model
+    from fenghuo.net.initial import build_model
 
     card, config = encoder_config(preset, family=family, values=values, vocab=vocab)
     if heads.pair and card.theirs("pair.out.weight") is None:

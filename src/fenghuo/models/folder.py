@@ -28,7 +28,8 @@ from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
 from fenghuo.models.weights import SAFETENSORS, best_form, name_weights, stored_tensors
-from fenghuo.net.model import Model, empty_model
+from fenghuo.net.initial import empty_model
+from fenghuo.net.model import Model
 from fenghuo.rundir import write_atomic
 
 

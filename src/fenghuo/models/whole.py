@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fenghuo.errors import ModelError
 from fenghuo.models.recognize import Recognized
 from fenghuo.net.config import HeadsConfig
-from fenghuo.net.model import empty_model
+from fenghuo.net.initial import empty_model
 
 HEADS = {
     "mlm": "MLM head",

@@ -920,3 +920,21 @@ def test_a_bad_file_in_a_process_of_its_own_takes_little_memory(make, tmp_path):
     assert "Traceback" not in done.stderr
     assert int(done.stdout.split()[-1]) < 100_000, "kilobytes"
     assert before >= 0
+
+
+def test_what_the_other_code_has_as_a_number_of_its_own_is_warned_of(tmp_path):
+    """NEZHA-TensorFlow clips at 64, whatever a configuration says."""
+    folder = tmp_path / "nezha"
+    save_model(
+        build(
+            None,
+            family="nezha",
+            values={"layers": 2, "heads": 2, "width": 16, "relative_clip": 127},
+            vocab=30,
+            heads=HeadsConfig(),
+            seed=0,
+        ),
+        folder,
+    )
+    report = convert(folder, tmp_path / "out", to="tensorflow")
+    assert any("relative_clip 64; this model has 127" in remark for remark in report.remarks)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import fenghuo
 from fenghuo.errors import ModelError
+from fenghuo.models.convert import convert
 from fenghuo.models.folder import build, load_into, load_with_report, read_config, save_model
 from fenghuo.net.config import HeadsConfig
 
@@ -214,7 +215,7 @@ def without(part):
         ),
         (
             lambda t: t | {"nezha.pooler.dense.weight": torch.zeros(3, 16)},
-            r"nezha\.pooler\.dense\.weight is \(3, 16\); config.json wants \(16, 16\)",
+            r"nezha\.pooler\.dense\.weight is \(3, 16\); \(16, 16\) is wanted",
         ),
         (
             lambda t: t | {"cls.predictions.decoder.weight": torch.zeros(30, 16)},
@@ -343,3 +344,36 @@ def test_a_model_its_family_cannot_say_is_not_written(tmp_path):
     with pytest.raises(ModelError, match="a bert folder cannot say position"):
         save_model(make("nezha"), tmp_path, family="bert")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_roberta_of_two_segments_stays_one(tmp_path):
+    """Bare names fit BERT and RoBERTa alike; what config.json names decides, and with it where places begin."""
+    model = make("roberta", "none", segments=2)
+    save_model(model, tmp_path)
+    loaded = fenghuo.load_model(tmp_path)
+    assert (loaded.family, loaded.config.first_position) == ("roberta", 2)
+    ids = torch.randint(3, 30, (2, 9))
+    assert torch.equal(loaded(ids).last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_a_strange_tensor_in_a_bare_encoder_is_an_error(tmp_path):
+    save_model(make("bert", "none"), tmp_path)
+    weights = tmp_path / "model.safetensors"
+    save_file(load_file(weights) | {"encoder.layer.0.attention.self.lora_A": torch.zeros(4, 16)}, weights)
+    with pytest.raises(ModelError, match=r"no bert model has: encoder\.layer\.0\.attention\.self\.lora_A"):
+        fenghuo.load_model(tmp_path)
+
+
+def test_a_stage_begins_with_the_numbers_that_load_model_reads(tmp_path):
+    """A Paddle folder whose config says no epsilon: that of PaddleNLP's code, for every reader."""
+    convert_to = tmp_path / "paddle"
+    save_model(make("ernie"), tmp_path / "hf")
+    convert(tmp_path / "hf", convert_to, to="paddle")
+    config = read_config(convert_to)
+    del config["layer_norm_eps"]
+    (convert_to / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    model = fenghuo.load_model(convert_to)
+    assert model.config.norm_eps == 1e-12
+    load_into(make("ernie", norm_eps=1e-12), convert_to)
+    with pytest.raises(ModelError, match="norm_eps 1e-12, the model 1e-05"):
+        load_into(make("ernie"), convert_to)

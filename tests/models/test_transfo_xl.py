@@ -131,7 +131,7 @@ def test_memory_and_clip_are_values_of_the_folder(folder):
         ({"d_embed": 4}, "d_embed is 4; with its other values only 8 is supported"),
         ({"cutoffs": 9}, "cutoffs is 9, not a value of that key"),
         ({"cutoffs": [9, 4]}, "above the one before"),
-        ({"cutoffs": [7]}, "config.json wants"),
+        ({"cutoffs": [7]}, "is wanted"),
         ({"attn_type": 2}, "attn_type is 2"),
         ({"proj_share_all_but_first": False}, "proj_share_all_but_first is False"),
         ({"untie_r": True}, "dec_attn.r_"),

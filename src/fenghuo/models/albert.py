@@ -52,6 +52,7 @@ ALBERT = Family(
     fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
     head_dropout_key="classifier_dropout_prob",
     presets={
+        "albert-tiny-zh": {"layers": 4, "width": 312, "heads": 12, "inner_width": 1248},
         "albert-small-zh": {
             "layers": 6,
             "width": 384,

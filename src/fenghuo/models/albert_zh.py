@@ -7,7 +7,8 @@ from fenghuo.models.names import Form
 from fenghuo.models.tensorflow_names import ALBERT_ZH_TENSORFLOW
 
 _WORDS = ("encoder.embed.project.weight", "bert.embeddings.word_embeddings_2.weight")
-_SHARING = {"all": "block", "attention": "attention", "ffn": "feed_forward"}
+# What has one group a layer is "none" there and "all" of its groups here.
+_SHARING = {"none": "block", "all": "block", "attention": "attention", "ffn": "feed_forward"}
 
 ALBERT_ZH = Family(
     name="albert_zh",

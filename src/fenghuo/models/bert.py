@@ -14,7 +14,9 @@ BERT = Family(
     released=(
         BERT_TENSORFLOW,
         paddlenlp_form("bert"),
-        paddlenlp_form("roberta", heads=ROBERTA_LM_HEAD, name="PaddleNLP's RoBERTa-wwm", target=None),
+        paddlenlp_form(
+            "roberta", heads=ROBERTA_LM_HEAD, name="PaddleNLP's RoBERTa-wwm", target=None, segments=2
+        ),
     ),
     config_keys=BERT_KEYS,
     defaults={"position": "learned"},
@@ -26,6 +28,8 @@ BERT = Family(
         **presets("bert-wwm", "base"),
         **presets("roberta-wwm", "base", "large"),
         "rbt3": {**SHAPES["base"], "layers": 3},
+        "rbt4": {**SHAPES["base"], "layers": 4},
+        "rbt6": SHAPES["6l-768"],
         "rbtl3": {**SHAPES["large"], "layers": 3},
         # UniLM (arXiv 1905.03197): BERT with six segments, and masks that make it one model of four kinds.
         **presets("unilm", "base", "large", segments=6),

@@ -17,7 +17,6 @@ from fenghuo.net.config import Activation, EncoderConfig, HeadsConfig
 
 CONFIG = "config.json"
 _OTHER_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json")
-_REQUIRED = ("vocab", "width", "layers", "heads", "inner_width")
 _TASKS = {"classify": "ForSequenceClassification", "tag": "ForTokenClassification"}
 
 
@@ -77,7 +76,7 @@ def find_config(source: Path) -> Path | None:
 
 
 def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
-    """The family that config.json names: by `model_type`, else by `architectures`, else by what only NEZHA has.
+    """The family that config.json names: by `model_type`, else by `architectures`; None where it names none.
 
     Raises:
         ModelError: its `model_type` is not known.
@@ -91,19 +90,7 @@ def family_named(values: Mapping[str, Any], folder: Path) -> Family | None:
         for family in FAMILIES.values():
             if family.class_name and architecture.startswith(family.class_name):
                 return family
-    return FAMILIES["nezha"] if values.get("use_relative_position") else None
-
-
-def family_of(values: Mapping[str, Any], folder: Path) -> Family:
-    """`family_named`, or an error.
-
-    Raises:
-        ModelError: it names none, or one that is not known.
-    """
-    if (family := family_named(values, folder)) is None:
-        known = ", ".join(sorted(FAMILIES))
-        raise ModelError(f"{folder / CONFIG}: names no family; add `model_type`\n  known: {known}")
-    return family
+    return None
 
 
 def _architectures(values: Mapping[str, Any]) -> list[str]:
@@ -115,28 +102,6 @@ def task_of(values: Mapping[str, Any]) -> str | None:
     """The task head that `architectures` names, or None."""
     named = _architectures(values)
     return next((task for task, ending in _TASKS.items() if any(x.endswith(ending) for x in named)), None)
-
-
-def read_encoder_config(
-    values: Mapping[str, Any], family: Family, folder: Path
-) -> tuple[EncoderConfig, tuple[str, ...]]:
-    """config.json's values as an `EncoderConfig`, and the keys that had no part in it.
-
-    Raises:
-        ModelError: a key is missing, of the wrong type, or asks for another computation.
-    """
-    path = folder / CONFIG
-    given, ignored = read_fields(values, family, path)
-    keys = {name: key for key, name in reversed(list(family.config_keys.items()))}
-    missing = [keys[name] for name in _REQUIRED if name in keys and name not in given]
-    if missing:
-        raise ModelError(f"{path}: lacks {', '.join(missing)}")
-    try:
-        config = EncoderConfig(**{**family.defaults, **given})
-    except ValueError as problem:
-        raise ModelError(f"{path}: {problem}") from problem
-    check_derived(config, family, values, path)
-    return config, ignored
 
 
 def check_derived(config: EncoderConfig, family: Family, values: Mapping[str, Any], path: Path) -> None:
@@ -186,7 +151,8 @@ def read_fields(
             given[name] = 0
     if given.get("activation", "gelu") not in get_args(Activation):
         known = ", ".join(get_args(Activation))
-        raise ModelError(f"{path}: hidden_act '{given['activation']}' is not supported\n  known: {known}")
+        key = next(key for key, name in keys.items() if name == "activation" and key in values)
+        raise ModelError(f"{path}: {key} '{given['activation']}' is not supported\n  known: {known}")
     known_keys = {*keys, *family.switches, *family.fixed, *family.derived}
     return given, tuple(key for key in values if key not in known_keys)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,13 @@ class ConversionReport:
         if self.health is not None:
             yield f"  MLM head       {self.health}"
 
-    def card(self, source: Path) -> str:
-        """README.md of the folder that is written."""
+    def card(self) -> str:
+        """README.md of the folder that is written; it is published, so it names no path."""
         front = ["---", "library_name: fenghuo", "tags: [fenghuo]", "---"]
-        about = f"# {source.name}\n\nConverted by fenghuo {__version__}. {self.family.name}: {self.family.citation}."
+        about = f"# {self.source.name}\n\nConverted by fenghuo {__version__}. {self.family.name}: "
+        about += f"{self.family.citation}."
         use = 'import fenghuo\nmodel = fenghuo.load_model("THIS FOLDER")'
-        report = "\n".join(self.lines())
+        report = "\n".join(replace(self, source=Path(self.source.name)).lines())
         return "\n".join([*front, about, "", "## Use", "", "```python", use, "```", "", "## Load report", "", "```",
                           report, "```", ""])  # fmt: skip
 

@@ -65,7 +65,7 @@ def convert(
                     )
                 words.save(folder)
                 write_json(folder / REPORT, report.as_json())
-                write_atomic(folder / "README.md", report.card(source))
+                write_atomic(folder / "README.md", report.card())
     return report
 
 
@@ -164,14 +164,14 @@ def _write(model: Model, family: Family, form: Form, folder: Path) -> list[str]:
     values = config_json(model.config, model.heads_config, family, model.extra)
     remarks = []
     back = {meant: said for said, meant in form.means.items()}
-    activation = model.config.activation
-    if activation in back:
-        values["hidden_act"] = back[activation]
-    elif activation in form.means:
-        remarks.append(
-            f"WARNING: {form.name} code computes '{activation}' as {form.means[activation]}; this model learned the "
-            "other, and its outputs there differ by up to about 5e-4"
-        )
+    if model.config.activation in back:
+        values["hidden_act"] = back[model.config.activation]
+    for name, theirs_is in form.defaults.items():
+        mine = getattr(model.config, name)
+        if mine != theirs_is and (name != "activation" or mine in form.means):
+            remarks.append(
+                f"WARNING: {form.name} code computes with {name} {theirs_is}; this model has {mine}"
+            )
     if form.target == "tensorflow":
         write_tensorflow(folder / "model.ckpt", arrays)
         write_atomic(folder / "bert_config.json", _pretty(values))

@@ -6,7 +6,7 @@ from fenghuo.models.family import BERT_KEYS, SHAPES, Family, bert_form
 from fenghuo.models.paddle_names import ERNIE_PERSISTABLES, paddlenlp_form
 
 _TASKS = "ernie.embeddings.task_type_embeddings"
-_V3 = {"max_length": 2048, "segments": 4, "tasks": 3}
+_V3 = {"max_length": 2048, "segments": 4, "tasks": 16}
 
 ERNIE = Family(
     name="ernie",
@@ -23,9 +23,11 @@ ERNIE = Family(
         "ernie-1.0-base": {**SHAPES["base"], "max_length": 513, "activation": "relu"},
         "ernie-2.0-base": {**SHAPES["base"], "segments": 4, "tasks": 16},
         "ernie-2.0-large": {**SHAPES["large"], "segments": 4, "tasks": 16},
+        "ernie-2.0-base-zh": {**SHAPES["base"], "max_length": 513, "segments": 4, "activation": "relu"},
+        "ernie-2.0-large-zh": {**SHAPES["large"], "segments": 4, "activation": "relu"},
         "ernie-tiny": {**SHAPES["large"], "layers": 3, "max_length": 600, "activation": "relu"},
         "ernie-3.0-xbase": {**SHAPES["large"], "layers": 20, **_V3},
-        "ernie-3.0-base": {**SHAPES["base"], **_V3},
+        "ernie-3.0-base": {**SHAPES["base"], **_V3, "tasks": 3},
         "ernie-3.0-medium": {**SHAPES["6l-768"], **_V3},
         "ernie-3.0-mini": {"layers": 6, "width": 384, "heads": 12, "inner_width": 1536, **_V3},
         "ernie-3.0-micro": {"layers": 4, "width": 384, "heads": 12, "inner_width": 1536, **_V3},

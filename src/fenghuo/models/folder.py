@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,14 @@ from fenghuo.models.build import find_family
 from fenghuo.models.configs import (
     CONFIG,
     config_json,
-    family_of,
     find_config,
-    read_encoder_config,
     read_json,
-    task_of,
 )
 from fenghuo.models.configs import read_config as read_config
 from fenghuo.models.recognize import Recognized, recognize
 from fenghuo.models.released.opening import open_stored
 from fenghuo.models.released.stored import Stored
-from fenghuo.models.weights import SAFETENSORS, best_form, name_weights, stored_tensors
+from fenghuo.models.weights import SAFETENSORS, stored_tensors
 from fenghuo.net.initial import empty_model
 from fenghuo.net.model import Model
 from fenghuo.rundir import write_atomic
@@ -49,6 +47,8 @@ class LoadReport:
     """Tensors in the file that nothing here uses."""
     ignored_config: tuple[str, ...] = ()
     """Keys of config.json that change nothing here."""
+    remarks: tuple[str, ...] = ()
+    """What config.json does not say, or says in other words; those that begin with WARNING are guesses."""
 
 
 def load_model(source: str | Path) -> Model:
@@ -63,18 +63,19 @@ def load_model(source: str | Path) -> Model:
     Raises:
         ModelError: a missing, damaged or unsafe file, an unknown family, a missing tensor or a wrong shape.
     """
-    return load_with_report(source)[0]
+    model, report = load_with_report(source)
+    for remark in report.remarks:
+        if remark.startswith("WARNING"):
+            warnings.warn(f"{source}: {remark}", stacklevel=2)
+    return model
 
 
 def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     """`load_model`, and what became of each name in the folder."""
     source = Path(source)
-    values, where, stored = open_model(source)
-    found = recognize(stored, values, where)
-    if found.contradictions:
-        raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
+    found = recognize_model(source)
     model, left = fill(found)
-    model.extra = {key: values[key] for key in found.ignored if key in KEPT}
+    model.extra = {key: found.values[key] for key in found.ignored if key in KEPT}
     report = LoadReport(
         folder=source,
         family=found.family.name,
@@ -82,8 +83,22 @@ def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
         dropped=found.weights.dropped,
         unexpected=(*found.weights.unexpected, *left),
         ignored_config=tuple(key for key in found.ignored if key not in READ),
+        remarks=found.remarks,
     )
     return model, report
+
+
+def recognize_model(source: Path) -> Recognized:
+    """What a folder, a checkpoint or a file holds, by every stage's one way of reading it.
+
+    Raises:
+        ModelError: as `open_model` and `recognize`; a configuration that says another number than the weights.
+    """
+    values, where, stored = open_model(source)
+    found = recognize(stored, values, where)
+    if found.contradictions:
+        raise ModelError(f"{where}: {'; '.join(found.contradictions)}")
+    return found
 
 
 def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
@@ -114,9 +129,7 @@ def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
         )
     for name in wanted.keys() & weights.shapes.keys():
         if weights.shapes[name] != wanted[name]:
-            raise ModelError(
-                f"{path}: {theirs(name)} is {weights.shapes[name]}; config.json wants {wanted[name]}"
-            )
+            raise ModelError(f"{path}: {theirs(name)} is {weights.shapes[name]}; {wanted[name]} is wanted")
     state = {
         name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
     }
@@ -191,6 +204,7 @@ _UNSHAPED = (
     "widen",
     "shared",
     "entity_heads",
+    "pooled_relu",
 )
 
 
@@ -206,15 +220,13 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         ModelError: as `load_model`; an encoder that computes something else.
     """
     folder = Path(folder)
-    values = read_config(folder)
-    family = family_of(values, folder)
-    config, ignored = read_encoder_config(values, family, folder)
+    found = recognize_model(folder)
+    weights, family, config = found.weights, found.family, found.config
+    shared = ("layers",) if config.layer_groups < config.layers else ()
     for name in config.unlike(model.config):
-        if name in _UNSHAPED:
+        if name in (*_UNSHAPED, *shared):
             theirs, mine = getattr(config, name), getattr(model.config, name)
             raise ModelError(f"{folder}: its encoder has {name} {theirs}, the model {mine}")
-    stored = open_stored(folder)
-    weights = name_weights(stored, best_form(stored, family, task_of(values)), task_of(values))
     parameters = dict(model.named_parameters())
     fits = {n for n, p in parameters.items() if n in weights.shapes and tuple(p.shape) == weights.shapes[n]}
     fresh = sorted(parameters.keys() - fits)
@@ -223,7 +235,7 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         wrong = [name for name in dict.fromkeys(fresh + surplus) if name.startswith("encoder.")]
         if wrong:
             raise ModelError(
-                f"{stored.path}: encoder tensors are missing, left over or of another shape: "
+                f"{weights.stored.path}: encoder tensors are missing, left over or of another shape: "
                 + _some(wrong, family.theirs)
             )
     with torch.no_grad():
@@ -236,7 +248,8 @@ def load_into(model: Model, folder: str | Path, *, strict_encoder: bool = True) 
         fresh=tuple(fresh),
         dropped=weights.dropped,
         unexpected=(*weights.unexpected, *(str(family.theirs(name)) for name in surplus)),
-        ignored_config=tuple(key for key in ignored if key not in READ),
+        ignored_config=tuple(key for key in found.ignored if key not in READ),
+        remarks=found.remarks,
     )
 
 

@@ -97,7 +97,7 @@ def describe_mlm(model: Model, tokenizer: Tokenizer | None) -> str:
     if not isinstance(head, MlmHead):
         return "not tried: it says what follows, and masked pieces tell nothing of that"
     why = "it needs the vocabulary"
-    if tokenizer is not None and tokenizer.vocabulary.size != model.config.vocab:
+    if tokenizer is not None and tokenizer.vocabulary.size > model.config.vocab:
         why = "the vocabulary is not that of these weights"
     elif tokenizer is not None:
         if (health := check_mlm(model, tokenizer)) is not None:

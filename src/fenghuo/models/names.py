@@ -69,6 +69,8 @@ class Form:
     """What an activation's name in their config means to that code, where it means another one than to torch's."""
     zeros: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Tables of ours that such files lack and the family has, as so many rows of zeros."""
+    segments: int | None = None
+    """Rows of the segments' table in such files, where that tells two families of the same names apart."""
     config_keys: Mapping[str, str] | None = None
     """Keys of the settings in such files → fields of `EncoderConfig`; None: the family's own."""
 
@@ -127,11 +129,19 @@ class Form:
         """Whether the tensor holds no weight."""
         return any(re.fullmatch(pattern, name) for name in self._readings(theirs) for pattern in self.dropped)
 
+    def is_inside(self, theirs: str) -> bool:
+        """Whether a name without a rule belongs to the encoder: it has its prefix, or is one of a layer's."""
+        layers = (name for ours, name in self.rules if ours.startswith("encoder.") and "{n}" in name)
+        stems = tuple({name.partition("{n}")[0] for name in layers})
+        return theirs.startswith(self.prefixes) or any(
+            name.startswith(stems) for name in self._readings(theirs)
+        )
+
     def _readings(self, theirs: str) -> list[str]:
         """The name as the rules may have it."""
         if self.spelling is TORCH:
-            theirs = re.sub(r"(LayerNorm|LayerNorm_ent)\.gamma$", r"\1.weight", theirs)
-            theirs = re.sub(r"(LayerNorm|LayerNorm_ent)\.beta$", r"\1.bias", theirs)
+            theirs = re.sub(r"\.gamma$", ".weight", theirs)
+            theirs = re.sub(r"\.beta$", ".bias", theirs)
         out = [theirs]
         for other in self.prefixes[1:]:
             if theirs.startswith(other):

@@ -32,12 +32,15 @@ def paddlenlp_form(
     norm_eps: float = 1e-12,
     name: str = "PaddleNLP",
     target: Target | None = "paddle",
+    segments: int | None = None,
 ) -> Form:
     """PaddleNLP's names of a family built like BERT: `model_state.pdparams`.
 
     Args:
         heads: of pretraining.
         rules: what it has beside BERT's.
+        segments: as in `Form`: PaddleNLP has one class for RoBERTa, of one segment, and for RoBERTa-wwm, which is BERT
+            and counts places from 0.
         norm_eps: what `init_weights` of its BERT, ERNIE and RoBERTa gives every norm, those of the layers too.
     """
     layer = f"{prefix}.encoder.layers.{{n}}"
@@ -69,6 +72,7 @@ def paddlenlp_form(
         copies=("cls.predictions.decoder_weight" if heads is _CLS else "lm_head.decoder.weight",),
         prefixes=(f"{prefix}.",),
         defaults={"norm_eps": norm_eps},
+        segments=segments,
     )
 
 

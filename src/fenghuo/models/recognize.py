@@ -26,6 +26,8 @@ class Recognized:
 
     family: Family
     weights: Weights
+    values: Mapping[str, Any]
+    """The configuration's."""
     config: EncoderConfig
     heads: HeadsConfig
     remarks: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ def recognize(stored: Stored, values: Mapping[str, Any], where: Path) -> Recogni
     return Recognized(
         family=family,
         weights=weights,
+        values=values,
         config=config,
         heads=heads_of(family, weights, values, task or family.head),
         remarks=(*remark, *remarks),
@@ -83,7 +86,7 @@ def _family(
             fits[family.name] = _Fit(
                 form=form,
                 known=count,
-                astray=_astray(family, table_rows(stored, form)),
+                astray=_astray(family, form, table_rows(stored, form)),
                 marks=_marks(family, stored, {} if named else values),
             )
     if not fits:
@@ -128,14 +131,13 @@ class _Fit:
         return self.known, -len(self.astray), self.marks
 
 
-def _astray(family: Family, rows: Mapping[str, int]) -> list[str]:
+def _astray(family: Family, form: Form, rows: Mapping[str, int]) -> list[str]:
     """The embedding tables that this family would lack or have too many, or of other rows than it can have."""
     wanted = {"words": True, "positions": family.defaults.get("position") == "learned"}
     wanted["segments"] = family.defaults.get("segments", 2) > 0
     out = [f"table of {name}" for name, there in wanted.items() if (name in rows) != there]
-    # PaddleNLP has one class for RoBERTa, of one segment, and RoBERTa-wwm, which is BERT and counts places from 0.
-    if "segments" in rows and (rows["segments"] == 1) != (family.defaults.get("segments", 2) == 1):
-        out.append(f"{rows['segments']} segments")
+    if form.segments not in (None, rows.get("segments")):
+        out.append("table of segments")
     return out
 
 
@@ -248,7 +250,8 @@ def _settle(
         remarks.append(remark)
     for name in ("layers", "heads"):
         if name not in given:
-            given[name], remark = _from_presets(name, family, given, where)
+            preset, remark = _from_presets(name, family, given, where)
+            given = {**preset, **given}
             remarks.append(remark)
     try:
         config = EncoderConfig(**{key: value for key, value in given.items() if key in names})
@@ -261,10 +264,16 @@ def _settle(
     return config, tuple(remarks), tuple(contradictions)
 
 
-def _from_presets(name: str, family: Family, given: Mapping[str, Any], where: Path) -> tuple[Any, str]:
-    """A number that no shape shows, from the published models of the same width and depth."""
+def _from_presets(
+    name: str, family: Family, given: Mapping[str, Any], where: Path
+) -> tuple[Mapping[str, Any], str]:
+    """The values of the published model of the same width and depth, for what no shape shows.
+
+    Raises:
+        ModelError: there is none, or there are several and they differ.
+    """
     known = {
-        preset[name]: title
+        preset[name]: (title, preset)
         for title, preset in family.presets.items()
         if all(given.get(key, value) == value for key, value in _shape_of(preset).items())
     }
@@ -274,8 +283,8 @@ def _from_presets(name: str, family: Family, given: Mapping[str, Any], where: Pa
             f"{where}: nothing says how many {name} the model has, which its weights do not show: put a config.json "
             f"with {keys[name]} beside them"
         )
-    value, title = next(iter(known.items()))
-    return value, f"no config says {name}: {value}, as {title} has"
+    value, (title, preset) = next(iter(known.items()))
+    return preset, f"no config says {name}: {value}, as {title} has"
 
 
 def _activation(family: Family, given: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[str, str]:

@@ -32,7 +32,7 @@ ROBERTA = Family(
         dropped=(r".*\.embeddings\.(position_ids|token_type_ids)",),
         prefixes=("roberta.",),
     ),
-    released=(FAIRSEQ, paddlenlp_form("roberta", heads=ROBERTA_LM_HEAD)),
+    released=(FAIRSEQ, paddlenlp_form("roberta", heads=ROBERTA_LM_HEAD, segments=1)),
     config_keys=BERT_KEYS,
     defaults={"position": "learned", "first_position": 2, "max_length": 514, "segments": 1, "norm_eps": 1e-5},
     fixed={

@@ -10,8 +10,8 @@ import torch
 
 from fenghuo.errors import ModelError
 from fenghuo.models.build import build
-from fenghuo.models.configs import CONFIG, family_of, read_config, read_encoder_config
-from fenghuo.models.folder import load_into
+from fenghuo.models.configs import CONFIG, read_config
+from fenghuo.models.folder import load_into, recognize_model
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.models.released.huggingface import read_folder
 from fenghuo.net.config import HeadsConfig
@@ -79,15 +79,16 @@ def start_model(
     if recipe.folder is None:
         return build(recipe.preset, values=recipe.values, vocab=vocab, heads=heads, seed=seed)
     folder = model_folder(recipe.folder)
-    values = read_config(folder)
-    family = family_of(values, folder)
-    config, _ = read_encoder_config(values, family, folder)
-    if config.vocab != vocab:
-        raise ModelError(f"{folder}: a vocabulary of {config.vocab} pieces, where the tokenizer has {vocab}")
+    found = recognize_model(folder)
+    if found.config.vocab < vocab:
+        raise ModelError(
+            f"{folder}: vectors for {found.config.vocab} pieces, where the tokenizer has {vocab}"
+        )
     same_pieces(tokenizer, folder)
-    kept = {name: value for name, value in asdict(config).items() if name != "vocab"}
+    kept = {name: value for name, value in asdict(found.config).items() if name != "vocab"}
+    values = {**kept, **recipe.values}
     model = build(
-        None, family=family.name, values={**kept, **recipe.values}, vocab=vocab, heads=heads, seed=seed
+        None, family=found.family.name, values=values, vocab=found.config.vocab, heads=heads, seed=seed
     )
     drawn = {
         name: weight.detach().clone() for name, weight in model.named_parameters() if name.startswith("head.")

@@ -63,9 +63,7 @@ class Weights:
     @property
     def inside(self) -> list[str]:
         """Those of `unexpected` that belong to the encoder: it computes something else than is known here."""
-        return [
-            name for name in self.unexpected if name.removeprefix("module.").startswith(self.form.prefixes)
-        ]
+        return [name for name in self.unexpected if self.form.is_inside(name.removeprefix("module."))]
 
     def read(self, ours: str) -> Tensor:
         """One tensor in float32, with memory of its own.

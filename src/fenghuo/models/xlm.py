@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from fenghuo.models.family import Family
-from fenghuo.models.names import Form
+from fenghuo.models.xlm_names import XLM_FORM
 
 XLM = Family(
     name="xlm",
     citation="Lample and Conneau 2019, arXiv 1901.07291",
     class_name="XLM",
     class_endings={"ForMaskedLM": "WithLMHeadModel"},
-    # Facebook's .pth files have the same names without the prefix, and their settings the same keys.
-    form=Form(
-        name="Hugging Face",
-        target="huggingface",
-        rules=(
-            ("encoder.embed.tables.words", "transformer.embeddings"),
-            ("encoder.embed.tables.positions", "transformer.position_embeddings"),
-            ("encoder.embed.tables.languages", "transformer.lang_embeddings"),
-            ("encoder.embed.norm", "transformer.layer_norm_emb"),
-            ("encoder.attentions.{n}.query", "transformer.attentions.{n}.q_lin"),
-            ("encoder.attentions.{n}.key", "transformer.attentions.{n}.k_lin"),
-            ("encoder.attentions.{n}.value", "transformer.attentions.{n}.v_lin"),
-            ("encoder.attentions.{n}.out", "transformer.attentions.{n}.out_lin"),
-            ("encoder.attentions.{n}.norm", "transformer.layer_norm1.{n}"),
-            ("encoder.feeds.{n}.inner", "transformer.ffns.{n}.lin1"),
-            ("encoder.feeds.{n}.outer", "transformer.ffns.{n}.lin2"),
-            ("encoder.feeds.{n}.norm", "transformer.layer_norm2.{n}"),
-            ("mlm.bias", "pred_layer.proj.bias"),
-            ("head.out", "classifier"),
-        ),
-        task_rules={"classify": (("head.out", "sequence_summary.summary"),)},
-        tied={"pred_layer.proj.weight": "encoder.embed.tables.words.weight"},
-        dropped=(r"transformer\.position_ids",),
-        prefixes=("transformer.",),
-    ),
+    form=XLM_FORM,
     config_keys={
         "vocab_size": "vocab",
         "emb_dim": "width",
@@ -65,6 +41,12 @@ XLM = Family(
     pooler=False,
     presets={
         "xlm-mlm-en-2048": {"layers": 12, "width": 2048, "heads": 16},
+        "xlm-ende-1024": {
+            "layers": 6,
+            "width": 1024,
+            "heads": 8,
+            "languages": 2,
+        },  # and enfr, enro; MLM and CLM
         "xlm-xnli15-1024": {"layers": 12, "width": 1024, "heads": 8, "languages": 15},  # MLM, and MLM + TLM
         "xlm-mlm-17-1280": {"layers": 16, "width": 1280, "heads": 16},
         "xlm-mlm-100-1280": {"layers": 16, "width": 1280, "heads": 16},

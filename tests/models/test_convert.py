@@ -27,6 +27,7 @@ from fenghuo.models.released.tensorflow import read_tensorflow, write_tensorflow
 from fenghuo.net.config import HeadsConfig
 from fenghuo.text.tokenizer import Tokenizer
 
+TINY = {"layers": 2, "heads": 2, "width": 16, "inner_width": 24}
 SHAPE = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 GOLDEN = {**SHAPE, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 GOLDEN |= {"vocab_size": 101, "max_position_embeddings": 700, "type_vocab_size": 2, "hidden_act": "gelu"}
@@ -929,7 +930,7 @@ def test_what_the_other_code_has_as_a_number_of_its_own_is_warned_of(tmp_path):
         build(
             None,
             family="nezha",
-            values={"layers": 2, "heads": 2, "width": 16, "relative_clip": 127},
+            values={**TINY, "relative_clip": 127},
             vocab=30,
             heads=HeadsConfig(),
             seed=0,
@@ -938,3 +939,12 @@ def test_what_the_other_code_has_as_a_number_of_its_own_is_warned_of(tmp_path):
     )
     report = convert(folder, tmp_path / "out", to="tensorflow")
     assert any("relative_clip 64; this model has 127" in remark for remark in report.remarks)
+
+
+def test_a_run_stands_for_its_model(tmp_path):
+    run = tmp_path / "run"
+    save_model(
+        build("nezha-4l-312", family=None, values=TINY, vocab=30, heads=HeadsConfig(), seed=0), run / "model"
+    )
+    put(run / "result.json", {})
+    assert convert(run, None).family.name == "nezha"

@@ -35,7 +35,7 @@ def convert(
     """Read a released model, whoever wrote it, and write it anew.
 
     Args:
-        source: a folder, the prefix of a checkpoint, a file of weights or an archive.
+        source: a folder (a run's too), the prefix of a checkpoint, a file of weights or an archive.
         out: folder to make; None reads and reports only.
         to: whose files to write.
         overwrite: replace a folder that is there.
@@ -77,6 +77,8 @@ def _opened(source: Path) -> Iterator[Path]:
     if source.is_file() and is_archive(source):
         with unpacked(source) as folder:
             yield folder
+    elif (source / "result.json").is_file() and (source / "model").is_dir():  # a run's folder
+        yield source / "model"
     else:
         yield source
 

@@ -206,14 +206,14 @@ def _settle(
             preset, remark = _from_presets(name, family, given, where)
             given = {**preset, **given}
             remarks.append(remark)
+    if given["layers"] > _MOST_LAYERS:  # one set of weights can be said to repeat any number of times
+        raise ModelError(
+            f"{where}: {keys['layers']} is {given['layers']:,}; at most {_MOST_LAYERS:,} are computed"
+        )
     try:
         config = EncoderConfig(**{key: value for key, value in given.items() if key in names})
     except ValueError as problem:
         raise ModelError(f"{where}: {problem}") from problem
-    if config.layers > _MOST_LAYERS:  # one set of weights can be said to repeat any number of times
-        raise ModelError(
-            f"{where}: {keys['layers']} is {config.layers:,}; at most {_MOST_LAYERS:,} are computed"
-        )
     return config, tuple(remarks), tuple(contradictions)
 
 

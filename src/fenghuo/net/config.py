@@ -127,11 +127,11 @@ class EncoderConfig:
 
     def _settle_layer_types(self) -> None:
         """Give each layer its type, and refuse types that are not to be had."""
-        types = (*self.layer_types, *["sim"] * (self.layers - len(self.layer_types)))
         if self.entity_width < 1:
             if self.entity_width < 0 or self.layer_types:
                 raise ValueError(f"entity_width is {self.entity_width}; layer_types need at least 1")
             return
+        types = (*self.layer_types, *["sim"] * (self.layers - len(self.layer_types)))
         object.__setattr__(self, "layer_types", types)
         if len(types) > self.layers:
             raise ValueError(f"layer_types has {len(types)} layers, the model {self.layers}")

@@ -41,6 +41,7 @@ MORE = {
     "albert": {"embed_width": 8},
     "albert_zh": {"embed_width": 8},
     "ernie": {"tasks": 3},
+    "ernie_thu": {"layer_types": ("norm",), "entity_width": 8, "entity_heads": 2},
     "xlm": {"languages": 2},
 }
 MAX_LENGTH = 24
@@ -64,6 +65,7 @@ EXPORTED = {
     "albert": "classify",
     "albert_zh": "tag",
     "ernie": "pair",
+    "ernie_thu": "tag",
     "xlm": "pair",
     "tinybert": "classify",
 }
@@ -130,7 +132,12 @@ def alike(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
             assert a["score"] == pytest.approx(b["score"], abs=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_only_hears_what_came_before_is_no_classifier(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a classifier reads the first piece, which hears nothing"):
+        finetuned(place, "transfo-xl", "classify", tmp_path / "run")
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"transfo-xl"}))
 def test_every_family_is_fine_tuned_for_every_task_and_its_folder_answers(
     place: Path, family: str, tmp_path: Path
 ) -> None:
@@ -215,7 +222,7 @@ def test_a_student_with_another_vocabulary_is_refused_whether_it_has_as_many_pie
     teacher = finetuned(place, "roberta", "pair", tmp_path / "teacher")
     theirs = Tokenizer.load(teacher).vocabulary.size
     for name, size, message in (
-        ("smaller", theirs - 7, f"a vocabulary of {theirs - 7} pieces, where the tokenizer has {theirs}"),
+        ("smaller", theirs - 7, f"vectors for {theirs - 7} pieces, where the tokenizer has {theirs}"),
         ("as large", theirs, "both must be one tokenizer"),
     ):
         folder = tmp_path / name

@@ -85,4 +85,7 @@ def build(
     if heads.pair and card.theirs("pair.out.weight") is None:
         raise ModelError(f"a {card.name} model has no head for pairs of sentences")
     heads = replace(heads, pooler=heads.pooler and card.pooler)
-    return build_model(config, heads, seed=seed, family=card.name)
+    try:
+        return build_model(config, heads, seed=seed, family=card.name)
+    except ValueError as problem:
+        raise ModelError(f"a {card.name} model: {problem}") from problem

@@ -600,6 +600,7 @@ def heads(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_trained_head_is_told_from_a_fresh_one_with_figures(heads, tmp_path):
     fresh = convert(heads / "fresh", None).health
     assert fresh.startswith("WARNING: looks RANDOM: ")
@@ -613,6 +614,7 @@ def test_a_trained_head_is_told_from_a_fresh_one_with_figures(heads, tmp_path):
     assert checked.loss < 0.3 * checked.guessing
 
 
+@pytest.mark.slow
 def test_a_fresh_head_on_a_trained_encoder_looks_random(heads, tmp_path):
     """As RoBERTa-wwm-ext's files have had it: the encoder knows, the head was never filled."""
     tensors = load_file(heads / "trained/model.safetensors")

@@ -117,6 +117,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["none", "nezha"])
 def test_memory_is_linear_in_the_length(monkeypatch, position):
     """Beyond the dropped weights' bytes: no (L, L) square in float, and nothing of (L, L, N)."""

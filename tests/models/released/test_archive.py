@@ -146,6 +146,7 @@ def test_an_encrypted_member_is_named(tmp_path):
     assert_refused(path, "'model.bin' is encrypted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tgz", "tar.xz"])
 def test_a_bomb_is_refused_before_it_is_written(tmp_path, kind):
     assert_refused(

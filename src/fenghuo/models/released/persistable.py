@@ -11,8 +11,6 @@ framework.proto (VarType). Paddle 3.3.1 writes and reads the same.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +18,7 @@ import torch
 from fenghuo.errors import ModelError
 from fenghuo.models.released.arrays import Place, checked_shape
 from fenghuo.models.released.machine import Span
+from fenghuo.models.released.wire import read_varint, varint
 
 MARK = bytes(4)
 """How such a file begins. No text, pickle, JSON or protocol buffer does."""
@@ -86,43 +85,25 @@ def header(path: Path, name: str, dtype: torch.dtype, shape: tuple[int, ...]) ->
     """
     if dtype not in _NUMBERS:
         raise ModelError(f"{path}: {name}: Paddle keeps no numbers of type {dtype}")
-    described = b"\x08" + _varint(_NUMBERS[dtype]) + b"".join(b"\x10" + _varint(extent) for extent in shape)
+    described = b"\x08" + varint(_NUMBERS[dtype]) + b"".join(b"\x10" + varint(extent) for extent in shape)
     return struct.pack("<IQIi", 0, 0, 0, len(described)) + described
 
 
 def _description(data: bytes) -> tuple[int, list[int]]:
-    kind, extents = -1, []
-    numbers = iter(data)
-    for tag in numbers:
+    kind, extents, at = -1, [], 0
+    while at < len(data):
+        tag, at = data[at], at + 1
         if tag == 0x08:
-            kind = _number(numbers)
+            kind, at = read_varint(data, at)
         elif tag == 0x10:
-            extents.append(_number(numbers))
+            extent, at = read_varint(data, at)
+            extents.append(extent)
         elif tag == 0x12:  # the same, packed, as other writers of protocol buffers do
-            inner = islice(numbers, _number(numbers))
-            for first in inner:
-                extents.append(_number(inner, first))
+            length, at = read_varint(data, at)
+            packed = data[: at + length]
+            while at < len(packed):
+                extent, at = read_varint(packed, at)
+                extents.append(extent)
         else:
             raise ValueError("an unknown field")
     return kind, extents
-
-
-def _number(data: Iterator[int], first: int | None = None) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = first if first is not None else next(data, None)
-        first = None
-        if byte is None:
-            break
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
-    raise ValueError("a number without an end")
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*out, value))

@@ -126,6 +126,10 @@ class ConversionReport:
                           report, "```", ""])  # fmt: skip
 
 
+_NUMBER = re.compile(r"(?<![\w])\d+(?=[./]|$)|(?<=layer_)\d+|(?<=group_)\d+")
+"""Of a layer or a group, in a tensor's name."""
+
+
 def _slot(name: str) -> str:
     """What a slot is of all weights: `lamb_m`, `moment1`."""
     last = name.rpartition("/")[2]
@@ -139,10 +143,8 @@ def grouped(names: Iterable[str]) -> list[str]:
     groups: dict[str, list[tuple[int, ...]]] = {}
     plain: dict[str, str] = {}
     for name in names:
-        key = re.sub(r"(?<![\w])(\d+)(?=[./]|$)|(?<=layer_)\d+|(?<=group_)\d+", "#", name)
-        numbers = tuple(
-            int(x) for x in re.findall(r"(?<![\w])\d+(?=[./]|$)|(?<=layer_)\d+|(?<=group_)\d+", name)
-        )
+        key = _NUMBER.sub("#", name)
+        numbers = tuple(map(int, _NUMBER.findall(name)))
         groups.setdefault(key, []).append(numbers)
         plain[key] = name
     out = []

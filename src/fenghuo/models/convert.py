@@ -13,7 +13,7 @@ from fenghuo.errors import ModelError, RunError, UsageError, did_you_mean
 from fenghuo.models.configs import config_json
 from fenghuo.models.conversion_report import ConversionReport
 from fenghuo.models.family import Family
-from fenghuo.models.folder import KEPT, READ, fill, open_model, save_model
+from fenghuo.models.folder import READ, fill, open_model, save_model
 from fenghuo.models.health import describe_mlm
 from fenghuo.models.names import Form, Target
 from fenghuo.models.recognize import recognize
@@ -88,7 +88,6 @@ def _read(source: Path, place: Path) -> tuple[Model, VocabularyFiles, Conversion
     whole = whole_heads(recognize(stored, values, where))
     found = whole.found
     model, left = fill(found)
-    model.extra = {key: values[key] for key in found.ignored if key in KEPT}
     _check_labels(model, where)
     words = find_vocabulary(place, stored.settings, values)
     rows = model.config.vocab

@@ -75,7 +75,6 @@ def load_with_report(source: str | Path) -> tuple[Model, LoadReport]:
     source = Path(source)
     found = recognize_model(source)
     model, left = fill(found)
-    model.extra = {key: found.values[key] for key in found.ignored if key in KEPT}
     report = LoadReport(
         folder=source,
         family=found.family.name,
@@ -134,6 +133,7 @@ def fill(found: Recognized) -> tuple[Model, tuple[str, ...]]:
         name: weights.read(name) if name in weights.shapes else torch.zeros(wanted[name]) for name in wanted
     }
     model.load_state_dict(state, assign=True)
+    model.extra = {key: found.values[key] for key in found.ignored if key in _KEPT}
     return model.eval(), tuple(theirs(name) for name in surplus)
 
 
@@ -161,7 +161,7 @@ SETTINGS = ("params", "args", "cfg")
 
 
 # Keys of config.json that say what the outputs mean: a model keeps them from load to save.
-KEPT = (
+_KEPT = (
     "fenghuo",
     "id2label",
     "label2id",
@@ -181,7 +181,7 @@ READ = (
     "torch_dtype",
     "dtype",
     "transformers_version",
-    *KEPT,
+    *_KEPT,
 )
 
 

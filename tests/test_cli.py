@@ -21,9 +21,10 @@ import pytest
 
 import fenghuo
 from fenghuo import progress
+from fenghuo.cli import calls as table
 from fenghuo.cli import main
-from fenghuo.cli import verbs as table
-from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS, Stage, load
+from fenghuo.cli.calls import load
+from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS, Stage
 from fenghuo.config import Recipe
 from fenghuo.errors import GateError
 

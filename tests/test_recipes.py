@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fenghuo.cli.verbs import STAGES, load
+from fenghuo.cli.calls import load
+from fenghuo.cli.verbs import STAGES
 from fenghuo.config import read_recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fenghuo.cli.verbs import demo
+from fenghuo.cli.calls import demo
 from fenghuo.demo.scale import SCALES, Shape
 from fenghuo.demo.stages import Stages
 from fenghuo.errors import RunError, StoppedError

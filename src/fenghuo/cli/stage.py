@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, NoReturn
 from cyclopts import Group, Parameter
 from pydantic import TypeAdapter
 
+from fenghuo.cli.calls import load
 from fenghuo.cli.failures import readable
-from fenghuo.cli.verbs import Stage, load
+from fenghuo.cli.verbs import Stage
 from fenghuo.cli.voice import COMMON, SWITCH, with_voice
 from fenghuo.config import Recipe, RecipeKey, dump_recipe, read_recipe, recipe_keys, template
 from fenghuo.errors import MissingExtraError, RecipeError, UsageError

@@ -87,7 +87,7 @@ class Runs:
 
         ids = np.empty(so_far[-1] if len(so_far) else 0, np.int64)
         starts, ends = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
-        at = so_far[alone] - 1
+        at: NDArray[Any] = so_far[alone] - 1
         ids[at], starts[at], ends[at] = found[alone], alone, alone + 1
         at = _ranges(so_far[run_starts] - counts, counts)
         shift = np.repeat(run_starts, counts)

@@ -99,11 +99,17 @@ def load_segmenter(name: str) -> Segmenter:
     return SEGMENTERS[name]()
 
 
-def spans_of(segmenter: Segmenter, text: str) -> NDArray[np.int64]:
-    """A segmenter's words as (n, 2), the fastest way it has."""
+def spans_of_joined(segmenter: Segmenter, texts: Sequence[str]) -> NDArray[np.int64]:
+    """The words of all texts as (n, 2), with places in the texts joined by a line break each."""
     if isinstance(segmenter, RjiebaSegmenter):
-        return segmenter.spans(text)
-    return np.array(segmenter.cut(text), np.int64).reshape(-1, 2)
+        return segmenter.spans("\n".join(texts))  # jieba begins anew after a line: a call a text costs 10 µs
+    begins = np.cumsum([0, *(len(text) + 1 for text in texts)]).tolist()
+    found = [
+        (start + begin, end + begin)
+        for text, begin in zip(texts, begins, strict=False)
+        for start, end in segmenter.cut(text)
+    ]
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def word_starts(
@@ -142,7 +148,11 @@ def word_starts(
 
 def _covered(bounds: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
     """Which characters lie in a span: in rjieba's all, in another segmenter's perhaps not the blanks."""
-    if (bounds[1:, 0] == bounds[:-1, 1]).all() and bounds[:1, 0].sum() == 0 and bounds[-1:, 1].sum() == length:
+    if (
+        (bounds[1:, 0] == bounds[:-1, 1]).all()
+        and bounds[:1, 0].sum() == 0
+        and bounds[-1:, 1].sum() == length
+    ):
         return np.broadcast_to(np.True_, length)
     depth = np.zeros(length + 1, np.int8)
     np.add.at(depth, bounds[:, 0], 1)

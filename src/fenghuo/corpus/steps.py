@@ -118,7 +118,7 @@ class Store(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        with texts.Writer(self.folder / f"{rank:05d}.arrow") as writer:
+        with texts.Writer(self.folder / f"{rank:05d}.zst") as writer:
             for document in data:
                 writer.add(document.text, {"id": document.id, **document.metadata})
                 yield document
@@ -134,7 +134,7 @@ class Stored(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        for text, metadata in texts.read(self.folder / f"{rank:05d}.arrow"):
+        for text, metadata in texts.read(self.folder / f"{rank:05d}.zst"):
             yield Document(text, id=metadata.pop("id"), metadata=metadata)
 
 

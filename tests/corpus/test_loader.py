@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Cursor, Loader, collate
+from fenghuo.corpus.loader import BATCHES_A_WINDOW, NEIGHBOURS, Cursor, Loader, collate
 from fenghuo.errors import DataError
 
 
@@ -246,3 +246,43 @@ def test_a_recipes_batch_is_taken_whole(given: dict[str, int]) -> None:
         zip(ours.iterate(Cursor()), theirs.iterate(Cursor()), strict=True), 20
     ):
         assert [part["pieces"].tolist() for part in one] == [part["pieces"].tolist() for part in other]
+
+
+@pytest.fixture
+def many_from_here(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Corpora of 200 examples count as large, and runs are of 4 neighbours."""
+    monkeypatch.setattr("fenghuo.corpus.loader.MANY", 200)
+    monkeypatch.setattr("fenghuo.corpus.loader.NEIGHBOURS", 4)
+    return 4
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(200, 400), st.integers(16, 90), st.integers(1, 20), st.integers(0, 3))
+def test_runs_of_neighbours_are_visited_once_and_their_window_is_read_in_few_places(
+    many_from_here: int, size: int, window: int, rows: int, epoch: int
+) -> None:
+    counted = source(*np.random.default_rng(size).integers(1, 60, size).tolist())
+    loader = Loader(counted, prepare, seed=5, rows=rows, window=window)
+    batches = [loader.examples(Cursor(epoch, batch)) for batch in range(loader.batches_per_epoch())]
+    assert all(len(batch) for batch in batches)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(size))
+    places = [np.unique(visited // many_from_here) for visited in windows_of(loader, epoch)]
+    assert max(map(len, places)) <= window // many_from_here + 3
+
+
+def windows_of(loader: Loader, epoch: int) -> list[np.ndarray]:
+    """The examples of each window, from the batches that share it."""
+    plan = loader._plan
+    return [plan._visited(number, epoch) for number in range(-(-len(plan.source) // plan.window))]
+
+
+def test_few_neighbours_of_a_run_share_a_batch() -> None:
+    """Lengths as a corpus has them: of a run's 63 others, a window of 50 batches brings 63 / 50 into one's own."""
+    rng = np.random.default_rng(0)
+    counted = Counted(np.clip(rng.lognormal(4, 0.8, 1 << 24), 4, 510).astype(np.int32))
+    loader = Loader(counted, prepare, seed=3, rows=512)
+    others = []
+    for batch in range(0, loader.batches_per_epoch(), loader.batches_per_epoch() // 20):
+        _, together = np.unique(loader.examples(Cursor(0, batch)) // NEIGHBOURS, return_counts=True)
+        others.append((together * (together - 1)).sum() / together.sum())
+    assert np.mean(others) == pytest.approx((NEIGHBOURS - 1) / BATCHES_A_WINDOW, rel=0.2)

@@ -5,6 +5,10 @@ length (equal ones stay in the order of the visit) and cut into the same number 
 permutation orders the epoch's batches. So a batch is found from its number alone, in O(W); nothing is
 skipped over, nothing kept between batches. W is a fraction of the examples: were it all of them, every
 epoch would have the same batches, in another order.
+
+Of a corpus too large for one disk cache, whole runs of neighbours are permuted, not single examples: a window then
+reads its lengths from a few thousand places of the index, not from hundreds of thousands. Neighbours still seldom
+share a batch, for a window is cut by length (docs/scale.md measures both).
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
 WINDOWS_AN_EPOCH = 8  # at least: two examples that share a batch do so again in one epoch of eight, or fewer
+MANY = 1 << 24  # examples, from which on neighbours are visited together
+NEIGHBOURS = 64  # so many; a page of the index holds the lengths of 1,024
 _EXAMPLES, _BATCHES = range(2)  # what a permutation is for
 
 
@@ -177,6 +183,7 @@ class _Shuffled:
             many = int(size / WINDOWS_AN_EPOCH / a_batch)
             window = max(1, round(min(max(many, 1), BATCHES_A_WINDOW) * a_batch))
         self.window = min(size, window)
+        self.run = NEIGHBOURS if size >= MANY and self.window >= NEIGHBOURS**2 else 1
         self.whole_windows, rest = divmod(size, self.window)
         self.a_window = _parts(self.window, a_batch)
         self.batches = self.whole_windows * self.a_window + (_parts(rest, a_batch) if rest else 0)
@@ -187,14 +194,24 @@ class _Shuffled:
         window = min(number // self.a_window, self.whole_windows)
         within = number - window * self.a_window
         parts = self.a_window if window < self.whole_windows else self.batches - window * self.a_window
-        visits = np.arange(window * self.window, min((window + 1) * self.window, len(self.source)))
-        indices = permuted(visits, len(self.source), (self.seed, cursor.epoch, _EXAMPLES))
+        indices = self._visited(window, cursor.epoch)
         lengths = self.source.lengths[indices]
         order = np.argsort(lengths, kind="stable")
         weights = np.ones(len(order), np.int64) if self.by_rows else lengths[order].astype(np.int64)
         bounds = _equal_cuts(weights, parts)
         found: NDArray[np.int64] = indices[order[bounds[within] : bounds[within + 1]]]
         return found
+
+    def _visited(self, window: int, epoch: int) -> NDArray[np.int64]:
+        """The examples of a window, in the order of the visit; what fills no whole run comes last in each epoch."""
+        runs = len(self.source) // self.run
+        begin, end = window * self.window, min((window + 1) * self.window, len(self.source))
+        numbers = np.arange(begin // self.run, min(-(-end // self.run), runs))
+        starts = permuted(numbers, runs, (self.seed, epoch, _EXAMPLES)) * self.run
+        indices = (starts[:, None] + np.arange(self.run)).ravel()
+        first = begin - numbers[0] * self.run if len(numbers) else 0
+        tail = np.arange(max(begin, runs * self.run), end)
+        return np.concatenate([indices[first : first + end - begin], tail])
 
 
 class _InOrder:

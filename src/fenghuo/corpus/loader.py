@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
+# A window is looked at for each of its batches: of batches of thousands it holds fewer, and finding one stays quick.
+LARGE_WINDOW = 1 << 16  # examples
+FEWEST_BATCHES = 8
 WINDOWS_AN_EPOCH = 8  # at least: two examples that share a batch do so again in one epoch of eight, or fewer
 MANY = 1 << 24  # examples, from which on neighbours are visited together
 NEIGHBOURS = 64  # so many; a page of the index holds the lengths of 1,024
@@ -96,8 +99,8 @@ class Loader:
             at most.
         micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
             makes a micro-batch of its own).
-        window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or as many as the
-            `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
+        window: W, in examples; by default `BATCHES_A_WINDOW` average batches (of very large ones fewer), or as many
+            as the `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -181,7 +184,8 @@ class _Shuffled:
         a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
         if window is None:  # whole batches: a window of 2.3 would make 2 that are too large
             many = int(size / WINDOWS_AN_EPOCH / a_batch)
-            window = max(1, round(min(max(many, 1), BATCHES_A_WINDOW) * a_batch))
+            most = min(BATCHES_A_WINDOW, max(FEWEST_BATCHES, int(LARGE_WINDOW / a_batch)))
+            window = max(1, round(min(max(many, 1), most) * a_batch))
         self.window = min(size, window)
         self.run = NEIGHBOURS if size >= MANY and self.window >= NEIGHBOURS**2 else 1
         self.whole_windows, rest = divmod(size, self.window)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import BATCHES_A_WINDOW, NEIGHBOURS, Cursor, Loader, collate
-from fenghuo.errors import DataError
+from fenghuo.errors import DataError, FenghuoError
 
 
 @dataclass
@@ -276,6 +278,7 @@ def windows_of(loader: Loader, epoch: int) -> list[np.ndarray]:
     return [plan._visited(number, epoch) for number in range(-(-len(plan.source) // plan.window))]
 
 
+@pytest.mark.slow
 def test_few_neighbours_of_a_run_share_a_batch() -> None:
     """Lengths as a corpus has them: of a run's 63 others, a window of 50 batches brings 63 / 50 into one's own."""
     rng = np.random.default_rng(0)
@@ -286,3 +289,42 @@ def test_few_neighbours_of_a_run_share_a_batch() -> None:
         _, together = np.unique(loader.examples(Cursor(0, batch)) // NEIGHBOURS, return_counts=True)
         others.append((together * (together - 1)).sum() / together.sum())
     assert np.mean(others) == pytest.approx((NEIGHBOURS - 1) / BATCHES_A_WINDOW, rel=0.2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_prepare_the_same_stream_from_any_cursor(workers: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 300)
+
+    def stream(number: int) -> list[tuple[Cursor, list[dict[str, np.ndarray]]]]:
+        loader = Loader(Lengths(lengths), prepare, seed=4, pieces=500, micro_pieces=200, workers=number)
+        return list(islice(loader.iterate(Cursor(1, 3)), 25))  # over the end of an epoch
+
+    for (after, batches), (alone_after, alone) in zip(stream(workers), stream(0), strict=True):
+        assert after == alone_after
+        for one, other in zip(batches, alone, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_dead_worker_is_told() -> None:
+    loader = Loader(Lengths(np.full(50, 10)), die, seed=4, rows=5, workers=2)
+    with pytest.raises(FenghuoError, match=r"batch\.workers"):
+        next(loader.iterate(Cursor()))
+
+
+@dataclass
+class Lengths:
+    """Examples of given lengths, which can be sent to another process."""
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return index, int(self.lengths[index])
+
+
+def die(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fenghuo.corpus.ahead import prepared_ahead
 from fenghuo.corpus.order import keyed_generator, permuted
 from fenghuo.errors import DataError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.batch import BatchRecipe
 
     Batch = dict[str, NDArray[Any]]
+    KindOf = Callable[[np.random.Generator], int]
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
@@ -97,10 +99,15 @@ class Loader:
             number, give or take half an example at either end.
         rows: instead of `pieces`, the wanted examples of a global batch; a window's batches differ by one
             at most.
+        workers: processes that prepare batches ahead, for `iterate`; 0: this one, when a batch is asked for.
         micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
             makes a micro-batch of its own).
         window: W, in examples; by default `BATCHES_A_WINDOW` average batches (of very large ones fewer), or as many
             as the `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
+        kind_of: which kind of example `prepare` makes with a generator; a micro-batch holds one kind. It may take
+            numbers from the generator, since `prepare` is given a fresh one.
+        copies: chance depends on (seed, epoch % copies, index): so many versions of each example, in turn, as in
+            data that was duplicated once for all. The order is that of the epoch.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -118,8 +125,11 @@ class Loader:
         rows: int | None = None,
         micro_pieces: int | None = None,
         window: int | None = None,
+        workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
         shuffle: bool = True,
     ) -> None:
         if (pieces is None) == (rows is None):
@@ -128,6 +138,7 @@ class Loader:
             raise DataError("no examples to load")
         self.source, self.prepare, self.seed = source, prepare, seed
         self.micro_pieces, self.rank, self.world = micro_pieces, rank, world
+        self.kind_of, self.copies, self.workers = kind_of, copies, workers
         self._by_rows = rows is not None
         if shuffle:
             self._plan: _Shuffled | _InOrder = _Shuffled(source, seed, pieces, rows, window)
@@ -135,9 +146,18 @@ class Loader:
             self._plan = _InOrder(source, pieces, rows)
 
     @classmethod
-    def of(cls, source: Source, prepare: Prepare, batch: BatchRecipe, *, seed: int) -> Loader:
+    def of(
+        cls,
+        source: Source,
+        prepare: Prepare,
+        batch: BatchRecipe,
+        *,
+        seed: int,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
+    ) -> Loader:
         """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
-        return cls(source, prepare, seed=seed, **batch.model_dump())
+        return cls(source, prepare, seed=seed, kind_of=kind_of, copies=copies, **batch.model_dump())
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""
@@ -150,19 +170,35 @@ class Loader:
     def batch(self, cursor: Cursor) -> list[Batch]:
         """This rank's micro-batches of that global batch; none if the batch has fewer examples than ranks."""
         mine = self.examples(cursor)[self.rank :: self.world]
-        return [collate([self._prepared(cursor.epoch, int(i)) for i in part]) for part in self._micro(mine)]
+        return [
+            collate([self.prepare(self.source[int(i)], self._chance(cursor.epoch, int(i))) for i in part])
+            for kind in self._by_kind(cursor.epoch, mine)
+            for part in self._micro(kind)
+        ]
 
     def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
         """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
+        if self.workers:
+            yield from prepared_ahead(self, cursor, self.workers)
         while True:
-            after = Cursor(cursor.epoch, cursor.batch + 1)
-            if after.batch >= self._plan.batches:
-                after = Cursor(cursor.epoch + 1, 0)
+            after = self.after(cursor)
             yield after, self.batch(cursor)
             cursor = after
 
-    def _prepared(self, epoch: int, index: int) -> Mapping[str, NDArray[Any]]:
-        return self.prepare(self.source[index], keyed_generator(self.seed, epoch, index))
+    def after(self, cursor: Cursor) -> Cursor:
+        """The batch that follows."""
+        if cursor.batch + 1 < self._plan.batches:
+            return Cursor(cursor.epoch, cursor.batch + 1)
+        return Cursor(cursor.epoch + 1, 0)
+
+    def _chance(self, epoch: int, index: int) -> np.random.Generator:
+        return keyed_generator(self.seed, epoch if self.copies is None else epoch % self.copies, index)
+
+    def _by_kind(self, epoch: int, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        if self.kind_of is None:
+            return [indices]
+        kinds = np.array([self.kind_of(self._chance(epoch, int(i))) for i in indices], np.int64)
+        return [indices[kinds == kind] for kind in np.unique(kinds)]
 
     def _micro(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         if not len(indices):

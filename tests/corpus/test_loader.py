@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Cursor, Loader, collate
-from fenghuo.errors import DataError
+from fenghuo.corpus.loader import BATCHES_A_WINDOW, NEIGHBOURS, Cursor, Loader, collate
+from fenghuo.errors import DataError, FenghuoError
 
 
 @dataclass
@@ -248,3 +250,83 @@ def test_a_recipes_batch_is_taken_whole(given: dict[str, int]) -> None:
         zip(ours.iterate(Cursor()), theirs.iterate(Cursor()), strict=True), 20
     ):
         assert [part["pieces"].tolist() for part in one] == [part["pieces"].tolist() for part in other]
+
+
+@pytest.fixture
+def many_from_here(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Corpora of 200 examples count as large, and runs are of 4 neighbours."""
+    monkeypatch.setattr("fenghuo.corpus.loader.MANY", 200)
+    monkeypatch.setattr("fenghuo.corpus.loader.NEIGHBOURS", 4)
+    return 4
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(200, 400), st.integers(16, 90), st.integers(1, 20), st.integers(0, 3))
+def test_runs_of_neighbours_are_visited_once_and_their_window_is_read_in_few_places(
+    many_from_here: int, size: int, window: int, rows: int, epoch: int
+) -> None:
+    counted = source(*np.random.default_rng(size).integers(1, 60, size).tolist())
+    loader = Loader(counted, prepare, seed=5, rows=rows, window=window)
+    batches = [loader.examples(Cursor(epoch, batch)) for batch in range(loader.batches_per_epoch())]
+    assert all(len(batch) for batch in batches)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(size))
+    places = [np.unique(visited // many_from_here) for visited in windows_of(loader, epoch)]
+    assert max(map(len, places)) <= window // many_from_here + 3
+
+
+def windows_of(loader: Loader, epoch: int) -> list[np.ndarray]:
+    """The examples of each window, from the batches that share it."""
+    plan = loader._plan
+    return [plan._visited(number, epoch) for number in range(-(-len(plan.source) // plan.window))]
+
+
+@pytest.mark.slow
+def test_few_neighbours_of_a_run_share_a_batch() -> None:
+    """Lengths as a corpus has them: of a run's 63 others, a window of 50 batches brings 63 / 50 into one's own."""
+    rng = np.random.default_rng(0)
+    counted = Counted(np.clip(rng.lognormal(4, 0.8, 1 << 24), 4, 510).astype(np.int32))
+    loader = Loader(counted, prepare, seed=3, rows=512)
+    others = []
+    for batch in range(0, loader.batches_per_epoch(), loader.batches_per_epoch() // 20):
+        _, together = np.unique(loader.examples(Cursor(0, batch)) // NEIGHBOURS, return_counts=True)
+        others.append((together * (together - 1)).sum() / together.sum())
+    assert np.mean(others) == pytest.approx((NEIGHBOURS - 1) / BATCHES_A_WINDOW, rel=0.2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_prepare_the_same_stream_from_any_cursor(workers: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 300)
+
+    def stream(number: int) -> list[tuple[Cursor, list[dict[str, np.ndarray]]]]:
+        loader = Loader(Lengths(lengths), prepare, seed=4, pieces=500, micro_pieces=200, workers=number)
+        return list(islice(loader.iterate(Cursor(1, 3)), 25))  # over the end of an epoch
+
+    for (after, batches), (alone_after, alone) in zip(stream(workers), stream(0), strict=True):
+        assert after == alone_after
+        for one, other in zip(batches, alone, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_dead_worker_is_told() -> None:
+    loader = Loader(Lengths(np.full(50, 10)), die, seed=4, rows=5, workers=2)
+    with pytest.raises(FenghuoError, match=r"batch\.workers"):
+        next(loader.iterate(Cursor()))
+
+
+@dataclass
+class Lengths:
+    """Examples of given lengths, which can be sent to another process."""
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return index, int(self.lengths[index])
+
+
+def die(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}

@@ -25,3 +25,5 @@ class BatchRecipe(Recipe):
     """Largest number of pieces that go through the model at once; absent: the whole batch."""
     window: int | None = Field(default=None, gt=0)
     """Visits sorted by length together: larger computes less, smaller mixes better; absent: at most 50 batches."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches ahead, worth it beside a GPU; the batches are the same with any number."""

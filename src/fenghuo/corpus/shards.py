@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class ShardSource:
         folder = corpus_run / "shards"
         _, lines = read_manifest(folder)
         verify(folder, lines)
+        self._made_with: dict[str, Any] = {"corpus_run": corpus_run, "max_pieces": max_pieces, "split": split}
 
         @lru_cache(maxsize=_OPEN_SHARDS)
         def shard(number: int) -> Shard:
@@ -83,6 +84,10 @@ class ShardSource:
             line.heldout_documents if self._is_heldout else line.documents - line.heldout_documents
             for line in lines
         )
+
+    def __reduce__(self) -> Any:
+        """Another process maps the files itself."""
+        return partial(type(self), **self._made_with), ()
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -59,7 +59,7 @@ class Index:
                 some = np.clip(rng.lognormal(4.3, 0.8, number), 4, 510).astype(np.int32)
                 total += int(some.sum())
                 file.write(some.tobytes())
-        self.total_pieces = total
+        self.pieces = total
         self.lengths = Seen(path)
 
     def __len__(self) -> int:

@@ -320,6 +320,10 @@ class Lengths:
 
     lengths: np.ndarray
 
+    @property
+    def pieces(self) -> int:
+        return int(self.lengths.sum())
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -232,3 +233,16 @@ def test_ranks_may_make_the_index_at_once(tmp_path: Path) -> None:
     assert (
         len(list(pairwise(sorted((folder / "shards" / "slices").iterdir())))) == 0
     )  # one index, no leftovers
+
+
+@pytest.mark.parametrize("packing", ["doc-sentences", "full-sentences"])
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_another_process_has_the_same_examples(tmp_path: Path, packing: Any, split: Any) -> None:
+    sentences = [[2, 1], [3], [1, 1]]  # the pieces of each word
+    run = corpus(tmp_path / "run", [[(sentences, False), (sentences, True), (sentences[:1], False)]])
+    source = ShardSource(run, max_pieces=7, split=split, packing=packing)
+    sent = pickle.loads(pickle.dumps(source))
+    assert len(sent) == len(source) > 0
+    for one, other in zip(source, sent, strict=True):
+        assert np.array_equal(one.pieces, other.pieces)
+        assert np.array_equal(one.document_start, other.document_start)

@@ -68,7 +68,7 @@ class ShardSource:
         folder = corpus_run / "shards"
         _, lines = read_manifest(folder)
         verify(folder, lines)
-        self._made_with: dict[str, Any] = {"corpus_run": corpus_run, "max_pieces": max_pieces, "split": split}
+        self._again = partial(type(self), corpus_run, max_pieces=max_pieces, split=split, packing=packing)
 
         @lru_cache(maxsize=_OPEN_SHARDS)
         def shard(number: int) -> Shard:
@@ -87,7 +87,7 @@ class ShardSource:
 
     def __reduce__(self) -> Any:
         """Another process maps the files itself."""
-        return partial(type(self), **self._made_with), ()
+        return self._again, ()
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/pretrain.py --quick --case 'nezha-4l312/L128'
 
 Cases: {nezha|bert}-{base|4l312}/L{128|512}/{blocks|documents}. A step goes from a batch that is ready to weights that
-have moved; making the batch is on neither side. Both sides get the same pieces with the same whole words hidden, dropout
-0.1, fp32, and run in a process of their own. Blocks are all of L pieces. Documents are reviews and newspaper paragraphs
+have moved; making the batch is on neither side. Both sides get the same pieces with the same whole words hidden,
+dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Documents are reviews and newspaper paragraphs
 as they come, cut at L; the peer pads them to the longest of a batch and to a multiple of 8. Pieces that are counted are
 real ones. `padding` is the share of the peer's slots that hold none.
 
@@ -89,7 +89,9 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
     shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "inner_width")}
     versions = {
         "torch": ours.ask(do="prepare", preset=preset, vocabulary=VOCABULARY, batches=sent),
-        "transformers": peer.ask(do="prepare", family=family, shape=shape, vocabulary=VOCABULARY, batches=sent),
+        "transformers": peer.ask(
+            do="prepare", family=family, shape=shape, vocabulary=VOCABULARY, batches=sent
+        ),
     }
     peak = MatrixPeak(config, pieces)
     mean_work = sum(work(config, batch) for batch in made) / len(made)
@@ -121,7 +123,9 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
     )
 
 
-def _by_work(side: Peer, shares: list[float], before: Callable[[], None] = lambda: None) -> Callable[[], float]:
+def _by_work(
+    side: Peer, shares: list[float], before: Callable[[], None] = lambda: None
+) -> Callable[[], float]:
     """Seconds of a step, as if each batch were the mean one: batches of documents differ a little."""
     share = itertools.cycle(shares)
 

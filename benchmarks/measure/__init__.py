@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,16 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 class Peer:
-    """A program in `.venv-reference`, told one JSON line at a time what to do, and answering each with one."""
+    """A program of this folder (see program.py), told one JSON line at a time what to do, and answering each with one.
 
-    def __init__(self, script: str) -> None:
-        if not REFERENCE.exists():
+    It runs in `.venv-reference`, or with this Python where both sides are to be weighed in a process of their own.
+    """
+
+    def __init__(self, script: str, *, python: Path = REFERENCE) -> None:
+        if python == REFERENCE and not REFERENCE.exists():
             subprocess.run(["make", ".venv-reference/.ready"], cwd=HOUSE, check=True, stdout=sys.stderr)
         self._process = subprocess.Popen(
-            [REFERENCE, Path(__file__).parent / script],
+            [python, Path(__file__).parent / script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,6 +87,18 @@ class Peer:
         self._process.wait()
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a line's figures are, made from the seconds that were timed."""
+
+    name: str
+    of: Callable[[float], float]
+    digits: int
+
+
+MILLISECONDS = Unit("ms", lambda s: 1e3 * s, 2)
+
+
 def side_by_side(
     benchmark: str,
     case: str,
@@ -92,13 +108,15 @@ def side_by_side(
     peer_name: str,
     runs: int,
     versions: dict[str, str],
-    more: dict[str, Any] | None = None,
+    unit: Unit = MILLISECONDS,
+    warm_ups: int = 2,
+    more: Callable[[float, float], dict[str, Any]] = lambda mine_s, theirs_s: {},
 ) -> None:
-    """Time both in turn after two warm-ups each, and print the case's line: medians in milliseconds.
+    """Time both in turn after the warm-ups, and print the case's line: medians, in the unit.
 
-    `more` keys, such as peak memory, are appended to it.
+    `more` is asked last, with both medians in seconds, for keys to append, such as peak memory.
     """
-    for _ in range(2):
+    for _ in range(warm_ups):
         ours(), peer()
     pairs = [(ours(), peer()) for _ in range(runs)]
     mine_s, theirs_s = ([pair[i] for pair in pairs] for i in (0, 1))
@@ -106,15 +124,15 @@ def side_by_side(
     line = {
         "benchmark": benchmark,
         "case": case,
-        "unit": "ms",
-        "ours": round(1e3 * mine, 2),
-        "peer": round(1e3 * theirs, 2),
+        "unit": unit.name,
+        "ours": round(unit.of(mine), unit.digits),
+        "peer": round(unit.of(theirs), unit.digits),
         "peer_name": peer_name,
         "ratio": round(theirs / mine, 2),
         "spread": round(max(max(mine_s) / min(mine_s), max(theirs_s) / min(theirs_s)), 2),
         "runs": runs,
         "threads": THREADS,
         "versions": versions,
-        **(more or {}),
+        **more(mine, theirs),
     }
     print(json.dumps(line), flush=True)

@@ -17,8 +17,10 @@ from torch.autograd.function import once_differentiable
 
 from fenghuo.net.chunks import Plan
 
-# Scores of a call up to which the weights are kept for the backward pass: 16 MiB.
-_KEPT = 1 << 22
+# Scores of a call up to which the weights are kept for the backward pass: 256 MiB. At L = 512 making them again costs
+# NEZHA a twelfth of a training step at base size and a tenth at 4 layers of 312; keeping them, a tenth to a third of
+# what the process holds (docs/results/2026-11-22-pretraining-speed.md).
+_KEPT = 1 << 26
 
 
 class _Chunked(torch.autograd.Function):

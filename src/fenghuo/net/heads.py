@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fenghuo.net.choice import choice
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import Dropout
 from fenghuo.net.embed import Embedding
@@ -32,12 +33,21 @@ class MlmHead(nn.Module):
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
         """(M, D) → (M, V) logits; any leading shape."""
+        return F.linear(self._compared(hidden_MD), self._tied[0].words.weight, self.bias)
+
+    def choice(self, hidden_MD: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, D), (M,) the right pieces → ((M,) negative log-likelihoods in nats, (M,) bool of right answers); much
+        less memory than the logits' way (see choice.py)."""
+        return choice(self._compared(hidden_MD), self._tied[0].words.weight, self.bias, target_M)
+
+    def _compared(self, hidden_MD: Tensor) -> Tensor:
+        """(M, E), what is compared with the words' vectors."""
         x, embed = hidden_MD, self._tied[0]
         if self.dense is not None and self.norm is not None:
             x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))
         if self.narrow and embed.project is not None:  # back through the map that widened the words
             x = x @ embed.project.weight
-        return F.linear(x, embed.words.weight, self.bias)
+        return x
 
 
 class EntityHead(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from fenghuo.net.encoder import Encoded
 from fenghuo.net.model import HeadsConfig, Model
@@ -56,8 +55,5 @@ class MaskedLanguageModel:
     def terms(self, model: Model, batch: Mapping[str, Tensor], encoded: Encoded) -> Terms:
         """Cross-entropy in nats, and how many pieces were guessed right; logits are made for asked pieces only."""
         assert model.mlm is not None
-        logits_MV = model.mlm(encoded.last_TD[batch["asked_at"]])
-        labels_M = batch["asked_pieces"]
-        loss = F.cross_entropy(logits_MV.float(), labels_M, reduction="sum")
-        right = (logits_MV.argmax(-1) == labels_M).sum()
-        return Terms({"mlm": self.weight * loss}, {"mlm_accuracy": right})
+        nll_M, right_M = model.mlm.choice(encoded.last_TD[batch["asked_at"]], batch["asked_pieces"])
+        return Terms({"mlm": self.weight * nll_M.sum()}, {"mlm_accuracy": right_M.sum()})

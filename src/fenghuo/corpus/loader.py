@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.batch import BatchRecipe
 
     Batch = dict[str, NDArray[Any]]
+    KindOf = Callable[[np.random.Generator], int]
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
@@ -92,6 +93,10 @@ class Loader:
             makes a micro-batch of its own).
         window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or as many as the
             `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
+        kind_of: which kind of example `prepare` makes with a generator; a micro-batch holds one kind. It may take
+            numbers from the generator, since `prepare` is given a fresh one.
+        copies: chance depends on (seed, epoch % copies, index): so many versions of each example, in turn, as in
+            data that was duplicated once for all. The order is that of the epoch.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -111,6 +116,8 @@ class Loader:
         window: int | None = None,
         rank: int = 0,
         world: int = 1,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
         shuffle: bool = True,
     ) -> None:
         if (pieces is None) == (rows is None):
@@ -119,6 +126,7 @@ class Loader:
             raise DataError("no examples to load")
         self.source, self.prepare, self.seed = source, prepare, seed
         self.micro_pieces, self.rank, self.world = micro_pieces, rank, world
+        self.kind_of, self.copies = kind_of, copies
         self._by_rows = rows is not None
         if shuffle:
             self._plan: _Shuffled | _InOrder = _Shuffled(source, seed, pieces, rows, window)
@@ -126,9 +134,18 @@ class Loader:
             self._plan = _InOrder(source, pieces, rows)
 
     @classmethod
-    def of(cls, source: Source, prepare: Prepare, batch: BatchRecipe, *, seed: int) -> Loader:
+    def of(
+        cls,
+        source: Source,
+        prepare: Prepare,
+        batch: BatchRecipe,
+        *,
+        seed: int,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
+    ) -> Loader:
         """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
-        return cls(source, prepare, seed=seed, **batch.model_dump())
+        return cls(source, prepare, seed=seed, kind_of=kind_of, copies=copies, **batch.model_dump())
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""
@@ -141,7 +158,11 @@ class Loader:
     def batch(self, cursor: Cursor) -> list[Batch]:
         """This rank's micro-batches of that global batch; none if the batch has fewer examples than ranks."""
         mine = self.examples(cursor)[self.rank :: self.world]
-        return [collate([self._prepared(cursor.epoch, int(i)) for i in part]) for part in self._micro(mine)]
+        return [
+            collate([self.prepare(self.source[int(i)], self._chance(cursor.epoch, int(i))) for i in part])
+            for kind in self._by_kind(cursor.epoch, mine)
+            for part in self._micro(kind)
+        ]
 
     def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
         """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
@@ -152,8 +173,14 @@ class Loader:
             yield after, self.batch(cursor)
             cursor = after
 
-    def _prepared(self, epoch: int, index: int) -> Mapping[str, NDArray[Any]]:
-        return self.prepare(self.source[index], keyed_generator(self.seed, epoch, index))
+    def _chance(self, epoch: int, index: int) -> np.random.Generator:
+        return keyed_generator(self.seed, epoch if self.copies is None else epoch % self.copies, index)
+
+    def _by_kind(self, epoch: int, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        if self.kind_of is None:
+            return [indices]
+        kinds = np.array([self.kind_of(self._chance(epoch, int(i))) for i in indices], np.int64)
+        return [indices[kinds == kind] for kind in np.unique(kinds)]
 
     def _micro(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         if not len(indices):

@@ -26,11 +26,13 @@ _OPEN_SHARDS = 512  # each holds a file descriptor, of which a process often get
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A slice of a document, without special pieces."""
+    """A slice of the corpus, without special pieces."""
 
     pieces: NDArray[np.int64]  # (n,)
     word_start: NDArray[np.bool_]  # (n,); the first is True, also where a long word was cut
     sentence_start: NDArray[np.bool_]  # (n,)
+    document_start: NDArray[np.bool_]  # (n,); a slice of one document has at most its first
+    document: int  # number of the document its first piece is of
     index: int
 
 
@@ -64,6 +66,10 @@ class ShardSource:
         self._shard = shard
         self._slices = open_slices(folder, [line.sha256 for line in lines], shard, max_pieces, split)
         self.lengths: NDArray[np.int32] = self._slices.lengths
+        self.documents: int = sum(
+            line.heldout_documents if split == "heldout" else line.documents - line.heldout_documents
+            for line in lines
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -71,15 +77,21 @@ class ShardSource:
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        shard = self._shard(int(np.searchsorted(self._slices.first, index, side="right")) - 1)
+        number = int(np.searchsorted(self._slices.first, index, side="right")) - 1
+        shard = self._shard(number)
         begin = int(self._slices.begins[index])
         end = begin + int(self.lengths[index])
         word_start = bits_of(shard.word_bits, begin, end)
         word_start[0] = True
+        document = int(np.searchsorted(shard.offsets, begin, side="right")) - 1
+        document_start = np.zeros(end - begin, np.bool_)
+        document_start[0] = begin == shard.offsets[document]
         return Example(
             pieces=shard.pieces[begin:end].astype(np.int64),
             word_start=word_start,
             sentence_start=bits_of(shard.sentence_bits, begin, end),
+            document_start=document_start,
+            document=(number << 32) + document,
             index=index,
         )
 

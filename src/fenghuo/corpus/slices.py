@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Split = Literal["train", "heldout"]
     Cuts = tuple[NDArray[np.uint32], NDArray[np.int32]]
+
+Split = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fenghuo.corpus.shards import Example
+from fenghuo.net.encoder import Encoded
 from fenghuo.net.model import HeadsConfig, Model
+from fenghuo.objectives.draft import Draft
 from fenghuo.objectives.masking import choose_units, show_instead
-from fenghuo.text.tokenizer import Vocabulary, enclose
+from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import Terms
 
 
@@ -36,28 +37,26 @@ class MaskedLanguageModel:
         """The MLM head; the pooler is left to the tasks."""
         return HeadsConfig(pooler=True, mlm=True)
 
-    def prepare(self, example: Example, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """`[CLS] slice [SEP]` with its asked positions and the ids that stood there."""
-        pieces = example.pieces.astype(np.int64)
-        unit_start = example.word_start if self.unit == "word" else np.ones(len(pieces), dtype=np.bool_)
+    def ask(self, draft: Draft, rng: np.random.Generator) -> None:
+        """Hide some of the text's pieces; the places asked, and the ids that stood there."""
+        text = ~draft.fixed
+        pieces = draft.pieces[text]
+        unit_start = draft.word_start[text] if self.unit == "word" else np.ones(len(pieces), dtype=np.bool_)
         chosen = choose_units(unit_start, self.rate, rng)
-        shown = show_instead(pieces, unit_start, chosen, self.vocabulary, rng)
-        return {
-            "pieces": enclose(self.vocabulary, shown),
-            "asked_at": np.flatnonzero(chosen) + 1,
-            "asked_pieces": pieces[chosen],
-        }
+        draft.pieces[text] = show_instead(pieces, unit_start, chosen, self.vocabulary, rng)
+        draft.hidden[text] |= chosen
+        draft.arrays["asked_at"] = np.flatnonzero(text)[chosen]
+        draft.arrays["asked_pieces"] = pieces[chosen]
 
     def counts(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """Hidden pieces: the denominator of the loss and of the accuracy."""
         hidden = float(len(batch["asked_pieces"]))
         return {"mlm": hidden, "mlm_accuracy": hidden}
 
-    def terms(self, model: Model, batch: Mapping[str, Tensor]) -> Terms:
+    def terms(self, model: Model, batch: Mapping[str, Tensor], encoded: Encoded) -> Terms:
         """Cross-entropy in nats, and how many pieces were guessed right; logits are made for asked pieces only."""
         assert model.mlm is not None
-        hidden_TD = model.encode(batch).last_TD
-        logits_MV = model.mlm(hidden_TD[batch["asked_at"]])
+        logits_MV = model.mlm(encoded.last_TD[batch["asked_at"]])
         labels_M = batch["asked_pieces"]
         loss = F.cross_entropy(logits_MV.float(), labels_M, reduction="sum")
         right = (logits_MV.argmax(-1) == labels_M).sum()

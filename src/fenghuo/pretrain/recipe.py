@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
+from fenghuo.objectives.recipe import AnyObjective, MlmRecipe, alternatives
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
-
-
-class ObjectiveRecipe(Recipe):
-    """One question asked of raw text."""
-
-    name: Literal["mlm"] = "mlm"
-    """mlm hides pieces and asks for them back."""
-    rate: float = Field(default=0.15, gt=0, lt=1)
-    """Share of pieces that are hidden."""
-    unit: Literal["word", "piece"] = "word"
-    """word hides all pieces of a word together (whole-word masking)."""
-    weight: float = Field(default=1.0, gt=0)
-    """Factor of this loss."""
 
 
 class PretrainRecipe(Recipe):
@@ -35,8 +23,11 @@ class PretrainRecipe(Recipe):
     """A preset (nezha-4l-312), values, or a folder to go on from."""
     max_length: int = Field(default=128, ge=8)
     """Longest example in pieces, [CLS] and [SEP] counted."""
-    objectives: list[ObjectiveRecipe] = Field(default=[ObjectiveRecipe()], min_length=1, max_length=1)
+    objectives: list[AnyObjective] = Field(default=[MlmRecipe()], min_length=1)
     """What is asked."""
+    mask_copies: int | None = Field(default=None, gt=0)
+    """So many sets of masks, used in turn over the epochs, as of data duplicated once for all; absent: new masks in
+    every epoch."""
     batch: BatchRecipe = BatchRecipe(pieces=8192)
     """Size of a global batch."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -45,6 +36,12 @@ class PretrainRecipe(Recipe):
     """Learning rate over the steps."""
     train: TrainRecipe
     """Steps or epochs, seed, saving."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _go_together(cls, objectives: list[AnyObjective]) -> list[AnyObjective]:
+        alternatives(objectives)
+        return objectives
 
     @model_validator(mode="after")
     def _the_corpus_tokenizer(self) -> Self:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 OBJECTIVES: dict[str, str] = {
     "mlm": "fenghuo.objectives.mlm:MaskedLanguageModel",
+    "span_boundary": "fenghuo.objectives.span_boundary:SpanBoundary",
 }
 """name → class; imported on use, so that reading a recipe needs no torch."""

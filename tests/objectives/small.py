@@ -56,6 +56,10 @@ class Documents:
     def documents(self) -> int:
         return -(-self.number // self.per_document)
 
+    @property
+    def max_pieces(self) -> int:
+        return 32
+
     def __len__(self) -> int:
         return self.number
 

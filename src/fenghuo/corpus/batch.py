@@ -1,12 +1,15 @@
-"""The key `batch` of every recipe that trains."""
+"""What recipes say of examples and batches."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from fenghuo.config import Recipe
+
+Packing = Literal["doc-sentences", "full-sentences"]
+"""Slices of one document, or such as go on into the next (see `corpus.slices.cut`)."""
 
 
 class BatchRecipe(Recipe):

@@ -41,6 +41,11 @@ class Source(Protocol):
         """(n,) pieces of each example, as the model will see it."""
         ...
 
+    @property
+    def pieces(self) -> int:
+        """The sum of `lengths`, known without reading them."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
@@ -198,7 +203,7 @@ class _Shuffled:
     ) -> None:
         self.source, self.seed, self.by_rows = source, seed, rows is not None
         size = len(source)
-        mean = max(int(np.sum(source.lengths, dtype=np.int64)), 1) / size
+        mean = max(source.pieces, 1) / size
         a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
         if window is None:  # whole batches: a window of 2.3 would make 2 that are too large
             many = int(size / WINDOWS_AN_EPOCH / a_batch)

@@ -134,7 +134,7 @@ def chunked_attention(
         q, k, v: (n, H, L, N), laid out in any way.
         scale: of the scores: 1 / sqrt(N).
         table: (2R + 1, N) NEZHA's distances; None: attention knows no distance.
-        bias: (n, 1, 1 or L, L) added before the softmax, -inf to hide; a row must keep one key.
+        bias: (1 or n, 1, 1 or L, L) added before the softmax, -inf to hide; a row must keep one key.
         keep: (n, H, L, L) uint8, which weights stay (see dropout.py); None: all.
         keep_scale: what the kept weights are multiplied with.
         want_scores: return the scores too, without the bias.
@@ -143,7 +143,7 @@ def chunked_attention(
         ((n, H, L, N), (n, H, L, L) scores or None); both carry gradients to q, k and v.
     """
     if bias is not None:
-        bias = bias.expand(-1, -1, q.shape[2], -1)
+        bias = bias.expand(q.shape[0], -1, q.shape[2], -1)
     given = (q, k, v, table, bias, keep, (scale, keep_scale), want_scores)
     out, scores = _Chunked.apply(*given)  # type: ignore[no-untyped-call]
     return out, scores

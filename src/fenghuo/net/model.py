@@ -73,12 +73,15 @@ class Model(nn.Module):
         kinds = {"classify": ClassifyHead, "tag": TagHead}
         if config.position == "xl" and heads.task == "classify":
             raise ValueError("a classifier reads the first piece, which hears nothing where position is 'xl'")
+        if config.position == "xl" and heads.pair:
+            raise ValueError("a pair head reads the first piece, which hears nothing where position is 'xl'")
         self.head = kinds[heads.task](config, heads.outputs, dropout) if heads.task else None
 
     def encode(
         self,
         batch: Mapping[str, Tensor],
         *,
+        causal: bool = False,
         memory: Sequence[Tensor] = (),
         states: bool = False,
         scores: Collection[int] = (),
@@ -93,6 +96,7 @@ class Model(nn.Module):
             tasks_T=batch.get("tasks"),
             languages_T=batch.get("languages"),
             allowed=batch.get("allowed"),
+            causal=causal,
             memory=memory,
             entities_TE=batch.get("entities"),
             entity_mask_T=batch.get("entity_mask"),

@@ -61,7 +61,14 @@ class Source(Protocol):
     """Examples that an objective may take besides the one it is asked about."""
 
     @property
-    def documents(self) -> int: ...
+    def documents(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def max_pieces(self) -> int:
+        """Of a slice, special pieces not counted."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -97,7 +104,7 @@ class Questions:
 
     def terms(self, model: Model, batch: Mapping[str, Tensor]) -> Terms:
         """Loss sums and right answers of all its objectives."""
-        encoded = model.encode(batch)
+        encoded = model.encode(batch, causal=self.causal)
         every = [objective.terms(model, batch, encoded) for objective in self.objectives]
         return Terms(
             {name: value for terms in every for name, value in terms.loss.items()},

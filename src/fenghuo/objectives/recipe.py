@@ -88,7 +88,37 @@ class SpanBoundaryRecipe(ObjectiveRecipe):
     """span_boundary asks for the pieces that mlm hides, told from the two pieces beside each run of them."""
 
 
-AnyObjective = Annotated[MlmRecipe | SpanBoundaryRecipe, Field(discriminator="name")]
+class NspRecipe(ObjectiveRecipe):
+    """Pairs of texts, of which the second follows the first or is of another document (BERT)."""
+
+    frames: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+
+    name: Literal["nsp"] = "nsp"
+    """nsp asks whether the second text follows the first, or is of another document."""
+
+
+class SopRecipe(ObjectiveRecipe):
+    """Two parts of a text, in the right order or changed over (ALBERT)."""
+
+    frames: ClassVar[bool] = True
+
+    name: Literal["sop"] = "sop"
+    """sop asks whether two parts of a text stand in the right order."""
+
+
+class CausalRecipe(ObjectiveRecipe):
+    """Each piece is asked for by those before it."""
+
+    alone: ClassVar[bool] = True
+
+    name: Literal["causal"] = "causal"
+    """causal asks at each place for the next piece, from those before it."""
+
+
+AnyObjective = Annotated[
+    MlmRecipe | SpanBoundaryRecipe | NspRecipe | SopRecipe | CausalRecipe, Field(discriminator="name")
+]
 
 
 @dataclass(frozen=True, slots=True)

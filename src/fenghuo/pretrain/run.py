@@ -104,7 +104,7 @@ def source_of(recipe: PretrainRecipe, vocabulary: Vocabulary, split: Split = "tr
     """The corpus's slices, with room for the special pieces around them."""
     pair = any(objective.frames for objective in recipe.objectives)
     room = recipe.max_length - vocabulary.specials(pair=pair)
-    return ShardSource(recipe.corpus, max_pieces=room, split=split)
+    return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
 
 
 def loader_of(recipe: PretrainRecipe, source: ShardSource, questions: Alternatives) -> Loader:
@@ -148,7 +148,7 @@ def heldout_figures(
 
 def _heldout_batches(questions: Alternatives, source: ShardSource, seed: int) -> Iterator[Arrays]:
     """Some of the held-out examples, by length, one kind a batch."""
-    share = min(1.0, HELDOUT_PIECES / max(1, int(source.lengths.sum())))
+    share = min(1.0, HELDOUT_PIECES / max(1, source.pieces))
     number = max(1, int(share * len(source)))
     chosen = np.random.default_rng(seed).permutation(len(source))[:number]
     chosen = chosen[np.argsort(source.lengths[chosen], kind="stable")]
@@ -170,7 +170,7 @@ def plan(recipe: PretrainRecipe) -> str:
     return training_plan(
         model,
         examples=len(source),
-        pieces=int(source.lengths.sum()),
+        pieces=source.pieces,
         batches=loader_of(recipe, source, questions).batches_per_epoch(),
         train=recipe.train,
         judged=False,

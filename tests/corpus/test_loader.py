@@ -209,6 +209,52 @@ def test_each_epoch_makes_other_batches(lengths: list[int]) -> None:
     assert len(set.union(*map(sets, range(4)))) == 4 * loader.batches_per_epoch()
 
 
+def test_copies_come_again_in_turn() -> None:
+    """As of data duplicated three times once for all; the order is new in each epoch all the same."""
+    loader = Loader(source(*[5] * 40), prepare, seed=0, rows=4, copies=3)
+
+    def noise(epoch: int) -> dict[int, list[int]]:
+        batches = [loader.batch(Cursor(epoch, b))[0] for b in range(loader.batches_per_epoch())]
+        return {int(i): own.tolist() for batch in batches for i, own in by_example(batch)}
+
+    versions = [noise(epoch) for epoch in range(7)]
+    assert versions[0] == versions[3] == versions[6]
+    assert versions[1] == versions[4]
+    assert len({str(sorted(one.items())) for one in versions}) == 3
+    first, again = (loader.examples(Cursor(epoch, 0)).tolist() for epoch in (0, 3))
+    assert first != again
+    once = Loader(source(*[5] * 40), prepare, seed=0, rows=4)
+    assert np.array_equal(once.batch(Cursor(2, 1))[0]["noise"], loader.batch(Cursor(2, 1))[0]["noise"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, st.none() | st.integers(1, 100), st.sampled_from([1, 2, 4]))
+def test_a_micro_batch_holds_one_kind(lengths: list[int], budget: int, micro: int | None, world: int) -> None:
+    def kind_of(rng: np.random.Generator) -> int:
+        return int(rng.integers(3))
+
+    def prepare_kind(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        kind = kind_of(rng)
+        return {**prepare(example, rng), "kind": np.array(kind)}
+
+    def loader(rank: int, world: int, micro: int | None) -> Loader:
+        given: dict[str, Any] = {"rank": rank, "world": world, "micro_pieces": micro, "kind_of": kind_of}
+        return Loader(source(*lengths), prepare_kind, seed=2, pieces=budget, **given)
+
+    alone, ranks = loader(0, 1, None), [loader(rank, world, micro) for rank in range(world)]
+    for number in range(alone.batches_per_epoch()):
+        whole = {int(i): kind for b in alone.batch(Cursor(1, number)) for i, kind in kinds_in(b)}
+        parts = [part for one in ranks for part in one.batch(Cursor(1, number))]
+        assert all(len(set(part["kind"].tolist())) == 1 for part in parts)
+        assert {int(i): kind for part in parts for i, kind in kinds_in(part)} == whole
+        if micro is not None:
+            assert all(part["pieces"].size <= micro or len(part["lengths"]) == 1 for part in parts)
+
+
+def kinds_in(batch: dict[str, np.ndarray]) -> list[tuple[int, int]]:
+    return list(zip(batch["index"].tolist(), batch["kind"].tolist(), strict=True))
+
+
 def test_equal_lengths_do_not_keep_the_files_order() -> None:
     """Rows sorted by label would make batches of one label."""
     loader = Loader(source(*[9] * 600), prepare, seed=0, rows=32, window=600)

@@ -51,6 +51,7 @@ class Documents:
 
     def __init__(self, number: int, per_document: int = 3) -> None:
         self.number, self.per_document = number, per_document
+        self.made: dict[int, Example] = {}
 
     @property
     def documents(self) -> int:
@@ -64,6 +65,8 @@ class Documents:
         return self.number
 
     def __getitem__(self, index: int) -> Example:
-        draw = np.random.default_rng((3, index))
-        lengths = draw.integers(2, 9, draw.integers(1, 5)).tolist()
-        return example(lengths, index=index, document=index // self.per_document)
+        if index not in self.made:
+            draw = np.random.default_rng((3, index))
+            lengths = draw.integers(2, 9, draw.integers(1, 5)).tolist()
+            self.made[index] = example(lengths, index=index, document=index // self.per_document)
+        return self.made[index]

@@ -15,7 +15,15 @@ from fenghuo.net.adaptive import AdaptiveSoftmax
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
 from fenghuo.net.entity import check_entities, padded_entities
-from fenghuo.net.heads import ClassifyHead, EntityHead, MlmHead, PairHead, Pooler, TagHead
+from fenghuo.net.heads import (
+    ClassifyHead,
+    EntityHead,
+    MlmHead,
+    PairHead,
+    Pooler,
+    SpanBoundaryHead,
+    TagHead,
+)
 from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing, pack, unpack
 from fenghuo.net.padded import PaddedBatch
@@ -56,6 +64,8 @@ class Model(nn.Module):
             self.mlm = AdaptiveSoftmax(config, self.encoder.embed.adaptive_words)
         elif heads.mlm:
             self.mlm = MlmHead(config, self.encoder.embed)
+        embed = self.encoder.embed
+        self.span_boundary = SpanBoundaryHead(config, embed) if heads.span_boundary else None
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
         self.entity = EntityHead(config) if heads.entity else None

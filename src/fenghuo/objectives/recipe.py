@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fenghuo.config import Recipe
+
+Unit = Literal["piece", "word", "ngram", "span"]
+Favor = Literal["shorter", "longer"]
+RunsOf = Literal["word", "piece"]
+Decide = Literal["unit", "word", "piece"]
 
 
 class ObjectiveRecipe(Recipe):
@@ -39,8 +44,48 @@ class MlmRecipe(ObjectiveRecipe):
     """mlm hides pieces and asks for them back."""
     rate: float = Field(default=0.15, gt=0, lt=1)
     """Share of pieces that are hidden."""
-    unit: Literal["word", "piece"] = "word"
-    """word hides all pieces of a word together (whole-word masking)."""
+    unit: Unit = "word"
+    """What is hidden together: piece, a single piece; word, all pieces of a word (whole-word masking); ngram and
+    span, some words in a row."""
+    longest: int | None = Field(default=None, ge=1)
+    """Most words of an ngram (absent: 3) or a span (absent: 10)."""
+    favor: Favor | None = None
+    """Of ngram: shorter hides n words in a row with a share of 1/n to that of one word (absent: so); longer turns
+    the shares round, and hides the longest most often."""
+    geometric_p: float | None = Field(default=None, gt=0, lt=1)
+    """Of span: the probability that it ends after a word (absent: 0.2, a mean of 3.8 words with at most 10)."""
+    runs_of: RunsOf | None = None
+    """What an ngram or a span counts: word (absent: so), or piece, in Chinese a character."""
+    decide: Decide = "unit"
+    """What is shown as [MASK], as a random piece or as it stood together: all of a unit, each word, or each piece."""
+    mask_share: float = Field(default=0.8, ge=0, le=1)
+    """Share of the hidden that is shown as [MASK]."""
+    random_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the hidden that is shown as random pieces; the rest is shown as it stood."""
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> Self:
+        units = {"longest": ("ngram", "span"), "favor": ("ngram",), "geometric_p": ("span",)}
+        for key, those in {**units, "runs_of": ("ngram", "span")}.items():
+            if getattr(self, key) is not None and self.unit not in those:
+                raise ValueError(
+                    f"'{key}' says nothing of unit '{self.unit}': leave it out, or set unit to {' or '.join(those)}"
+                )
+        if self.mask_share + self.random_share > 1:
+            raise ValueError(
+                f"'mask_share' {self.mask_share} and 'random_share' {self.random_share} are more than all: their sum "
+                "must be at most 1"
+            )
+        return self
+
+
+class SpanBoundaryRecipe(ObjectiveRecipe):
+    """Hidden pieces are asked of those beside their span."""
+
+    after: ClassVar[str | None] = "mlm"
+
+    name: Literal["span_boundary"] = "span_boundary"
+    """span_boundary asks for the pieces that mlm hides, told from the two pieces beside each run of them."""
 
 
 class NspRecipe(ObjectiveRecipe):
@@ -71,7 +116,9 @@ class CausalRecipe(ObjectiveRecipe):
     """causal asks at each place for the next piece, from those before it."""
 
 
-AnyObjective = Annotated[MlmRecipe | NspRecipe | SopRecipe | CausalRecipe, Field(discriminator="name")]
+AnyObjective = Annotated[
+    MlmRecipe | SpanBoundaryRecipe | NspRecipe | SopRecipe | CausalRecipe, Field(discriminator="name")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 
 Cases: {nezha|bert}-{base|4l312}/L{128|512}/{blocks|documents}. A step goes from a batch that is ready to weights that
 have moved; making the batch is on neither side. Both sides get the same pieces with the same whole words hidden,
-dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Documents are reviews and newspaper paragraphs
+dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Documents are reviews and paragraphs
 as they come, cut at L; the peer pads them to the longest of a batch and to a multiple of 8. Pieces that are counted are
 real ones. `padding` is the share of the peer's slots that hold none.
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fenghuo.corpus.loader import Cursor, Loader, collate
+from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.corpus.loader import Loader, collate
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.corpus.slices import Split
 from fenghuo.models.card import write_card
@@ -19,14 +20,15 @@ from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
+from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
+from fenghuo.training.course import course_of
 from fenghuo.training.loop import Arrays, Terms, to_tensors
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import Session, iterate_from, make_deterministic
+from fenghuo.training.session import Session, make_deterministic
 
-SPLITS: tuple[Split, Split] = ("train", "heldout")
 HELDOUT_PIECES = 50_000
 """Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
 
@@ -50,38 +52,41 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     """Pretrain as the recipe says; a run that was cut off goes on."""
     make_deterministic()
     tokenizer = corpus_tokenizer(recipe.corpus)
-    source, heldout = (source_of(recipe, tokenizer.vocabulary, split) for split in SPLITS)
-    questions = build_questions(recipe.objectives, tokenizer.vocabulary, source)
+    heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
+    way = _curriculum(recipe, tokenizer.vocabulary)
+    source = way.phases[-1].loader.source
+    # Where an objective takes other examples, those of held-out text come from there too.
+    partners = heldout if heldout.documents > 1 else source
+    questions = build_questions(recipe.objectives, tokenizer.vocabulary, partners)
     model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
-    loader = loader_of(recipe, source, questions)
-    total = recipe.train.total_steps(loader.batches_per_epoch())
+    course = course_of(recipe.train, way.total_steps(recipe.train), began_s=run.began_s)
     session = Session(
         run,
         model,
         learner=QuestionsLearner(model, questions),
-        iterate=iterate_from(loader.iterate, Cursor),
-        total=total,
+        iterate=way.iterate(course),
+        course=course,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         train=recipe.train,
         label="pretrain",
+        evaluate_every=recipe.train.evaluate_every,
+        cursor=way.start,
     )
-    # Where an objective takes other examples, those of held-out text come from there too.
-    partners = heldout if heldout.documents > 1 else source
-    asked = build_questions(recipe.objectives, tokenizer.vocabulary, partners)
-    evaluate = partial(heldout_figures, model, asked, heldout, seed=recipe.train.seed)
-    every = recipe.train.evaluate_every or max(1, total // 5)
+    evaluate = partial(heldout_figures, model, questions, heldout, seed=recipe.train.seed)
+    figures: dict[str, float] | None = None
     for step in session:
-        if step.number % every == 0 or step.number == total:
+        if session.due:
             figures = evaluate()
             run.metric(step.number, **{f"heldout/{name}": value for name, value in figures.items()})
             run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
 
-    figures = evaluate()
+    if figures is None:  # all steps were taken by a process before this one
+        figures = evaluate()
     accuracy = f"{questions.names[0]}_accuracy"
     save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
     tokenizer.save(run.model)
@@ -92,31 +97,37 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
         "value": figures.get(accuracy),
         "figures": figures,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "steps": total,
-        "examples": len(source),
-        "train_s": round(session.spent_s, 1),
+        "steps": session.done,
+        "examples": len(way.phases[-1].loader.source),
+        **session.result(),
     }
     write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
     run.finish(result)
 
 
-def source_of(recipe: PretrainRecipe, vocabulary: Vocabulary, split: Split = "train") -> ShardSource:
+def source_of(
+    recipe: PretrainRecipe, vocabulary: Vocabulary, max_length: int, split: Split = "train"
+) -> ShardSource:
     """The corpus's slices, with room for the special pieces around them."""
     pair = any(objective.frames for objective in recipe.objectives)
-    room = recipe.max_length - vocabulary.specials(pair=pair)
+    room = max_length - vocabulary.specials(pair=pair)
     return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
 
 
-def loader_of(recipe: PretrainRecipe, source: ShardSource, questions: Alternatives) -> Loader:
-    """The batches of a run."""
-    return Loader.of(
-        source,
-        questions.prepare,
-        recipe.batch,
-        seed=recipe.train.seed,
-        kind_of=questions.kind_of if len(questions.kinds) > 1 else None,
-        copies=recipe.mask_copies,
-    )
+def _curriculum(recipe: PretrainRecipe, vocabulary: Vocabulary) -> Curriculum:
+    def loader_of(max_length: int, batch: BatchRecipe) -> Loader:
+        source = source_of(recipe, vocabulary, max_length)
+        questions = build_questions(recipe.objectives, vocabulary, source)
+        return Loader.of(
+            source,
+            questions.prepare,
+            batch,
+            seed=recipe.train.seed,
+            kind_of=questions.kind_of if len(questions.kinds) > 1 else None,
+            copies=recipe.mask_copies,
+        )
+
+    return curriculum(recipe, loader_of)
 
 
 @torch.inference_mode()
@@ -164,14 +175,18 @@ def _heldout_batches(questions: Alternatives, source: ShardSource, seed: int) ->
 def plan(recipe: PretrainRecipe) -> str:
     """Steps, pieces, memory and disk the run will take."""
     tokenizer = corpus_tokenizer(recipe.corpus)
-    source = source_of(recipe, tokenizer.vocabulary)
-    questions = build_questions(recipe.objectives, tokenizer.vocabulary, source)
+    way = _curriculum(recipe, tokenizer.vocabulary)
+    first = way.phases[0]
+    questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.loader.source)
     model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0)
-    return training_plan(
+    told = training_plan(
         model,
-        examples=len(source),
-        pieces=source.pieces,
-        batches=loader_of(recipe, source, questions).batches_per_epoch(),
+        examples=len(first.loader.source),
+        pieces=first.loader.source.pieces,
+        batches=first.loader.batches_per_epoch() // first.parts,
         train=recipe.train,
+        optimizer=recipe.optimizer,
+        steps=way.total_steps(recipe.train),
         judged=False,
     )
+    return "\n".join([told, *way.told()])

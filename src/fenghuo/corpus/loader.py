@@ -126,9 +126,18 @@ class Loader:
             self._plan = _InOrder(source, pieces, rows)
 
     @classmethod
-    def of(cls, source: Source, prepare: Prepare, batch: BatchRecipe, *, seed: int) -> Loader:
+    def of(
+        cls,
+        source: Source,
+        prepare: Prepare,
+        batch: BatchRecipe,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Loader:
         """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
-        return cls(source, prepare, seed=seed, **batch.model_dump())
+        return cls(source, prepare, seed=seed, rank=rank, world=world, **batch.model_dump())
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.recipe import OptimizerRecipe, ParallelTrainRecipe, ScheduleRecipe
 
 
 class ObjectiveRecipe(Recipe):
@@ -43,7 +43,7 @@ class PretrainRecipe(Recipe):
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
-    train: TrainRecipe
+    train: ParallelTrainRecipe
     """Steps or epochs, seed, saving."""
 
     @model_validator(mode="after")

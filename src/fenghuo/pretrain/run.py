@@ -21,8 +21,10 @@ from fenghuo.objectives.objective import Objective, build_objective
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
 from fenghuo.training.loop import Terms, to_tensors
+from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, iterate_from, make_deterministic
+from fenghuo.training.world import World, together
 
 HELDOUT_PIECES = 50_000
 """Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
@@ -44,7 +46,12 @@ class ObjectiveLearner:
 
 
 def run(recipe: PretrainRecipe, run: RunDir) -> None:
-    """Pretrain as the recipe says; a run that was cut off goes on."""
+    """Pretrain as the recipe says, in as many processes as torchrun started; a run that was cut off goes on."""
+    with together() as world:
+        _run(recipe, run, world)
+
+
+def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     make_deterministic()
     tokenizer = corpus_tokenizer(recipe.corpus)
     source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
@@ -55,7 +62,16 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
-    loader = Loader.of(source, objective.prepare, recipe.batch, seed=recipe.train.seed)
+    if recipe.train.parallel == "fsdp":
+        shard(model, model.encoder.layer_modules(), world, methods=("encode",))
+    loader = Loader.of(
+        source,
+        objective.prepare,
+        recipe.batch,
+        seed=recipe.train.seed,
+        rank=world.rank,
+        world=world.size,
+    )
     total = recipe.train.total_steps(loader.batches_per_epoch())
     session = Session(
         run,
@@ -67,6 +83,8 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
         schedule=recipe.schedule,
         train=recipe.train,
         label="pretrain",
+        world=world,
+        describe=lambda cursor: [source.describe(int(index)) for index in loader.examples(Cursor(*cursor))],
     )
     evaluate = partial(heldout_figures, model, objective, heldout, seed=recipe.train.seed)
     every = recipe.train.evaluate_every or max(1, total // 5)
@@ -77,6 +95,9 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
             run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
 
     figures = evaluate()
+    put_together(model)
+    if not world.is_first:
+        return
     save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
     tokenizer.save(run.model)
     result = {

@@ -43,6 +43,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs"),)
+    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs`."""
@@ -61,6 +62,11 @@ class TrainRecipe(Recipe):
     evaluate_every: int | None = Field(default=None, gt=0)
     """Steps between two evaluations; absent: at the end of each epoch, in pretraining five times a run."""
 
+    jump: float | None = Field(default=None, gt=1)
+    """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
+    skip: tuple[tuple[int, int], ...] = ()
+    """Batches to leave out, each as [epoch, batch], such as those that a bad loss was named with."""
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
         if self.steps is not None:
@@ -74,3 +80,14 @@ class PatientTrainRecipe(TrainRecipe):
 
     patience: int | None = Field(default=None, gt=0)
     """Stop after so many evaluations without a better score; absent: never."""
+
+
+class ParallelTrainRecipe(TrainRecipe):
+    """Training that torchrun may spread over processes."""
+
+    changeable: ClassVar = (*TrainRecipe.changeable, "parallel")
+
+    jump: float | None = Field(default=3.0, gt=1)
+    """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How processes of torchrun share the model: ddp copies it, fsdp cuts it, its gradients and moments over them."""

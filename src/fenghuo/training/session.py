@@ -5,6 +5,7 @@ A stage iterates over its `Session` and does in the body what only it knows: eva
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections import defaultdict
@@ -13,18 +14,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from fenghuo.errors import StoppedError
+from fenghuo.errors import DivergedError, StoppedError
 from fenghuo.progress import track
-from fenghuo.rundir import RunDir
-from fenghuo.training.loop import Arrays, Learner, Step, steps
+from fenghuo.rundir import RunDir, write_json
+from fenghuo.training.loop import Arrays, Learner, Step, UntakenError, steps
 from fenghuo.training.optim import build_optimizer, rate_at
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from fenghuo.training.state import (
+    Checkpoint,
     latest_checkpoint,
     pack_state,
     read_checkpoint,
@@ -32,6 +34,8 @@ from fenghuo.training.state import (
     unpack_state,
     write_checkpoint,
 )
+from fenghuo.training.watch import Watch
+from fenghuo.training.world import ALONE, World
 
 Cursor = tuple[int, int]  # (epoch, batch) of the next batch
 Iterate = Callable[[Cursor], Iterator[tuple[Cursor, Sequence[Arrays]]]]
@@ -106,6 +110,8 @@ class Session:
         label: str,
         folder: str = "",
         first: int = 0,
+        world: World = ALONE,
+        describe: Callable[[Cursor], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         """
         Args:
@@ -113,9 +119,13 @@ class Session:
             total: steps of this session.
             folder: sub-folder of the run's checkpoints, for stages with several sessions.
             first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
+            world: the ranks that train together; each has its own share of what `iterate` gives.
+            describe: a global batch's examples, for people who look into one that was bad.
         """
         self.run, self.model, self.learner, self.iterate = run, model, learner, iterate
         self.total, self.train, self.label, self.first = total, train, label, first
+        self.world, self.describe = world, describe
+        model.to(world.device)
         self.optimizer = build_optimizer(model, optimizer)
         self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
         self.checkpoints: Path = run.checkpoints / folder if folder else run.checkpoints
@@ -128,6 +138,9 @@ class Session:
         self.sums: dict[str, float] = defaultdict(float)
         """Figures since the last line of metrics.jsonl."""
         self._stop = StopRequest()
+        self._watch = Watch(train.jump)
+        self._at: Cursor = self.cursor
+        """The batch in work."""
         self._resume()
 
     def __iter__(self) -> Iterator[Step]:
@@ -136,7 +149,7 @@ class Session:
         sums = self.sums
         with stop_on_signals() as self._stop, track(self.label, self.total, "step") as bar:
             bar.set(self.done)
-            for step in self._steps():
+            for step in self._taken():
                 self.done, self.cursor = step.number, step.cursor
                 self.spent_s += step.spent_s
                 for name, value in step.figures.items():
@@ -149,10 +162,13 @@ class Session:
                 bar.advance(1, loss=step.figures["loss"], pieces_per_s=step.pieces / step.spent_s)
                 yield step
                 last = step.number == self.total
-                saved = self._stop.asked or step.number % self.train.save_every == 0 or last
+                # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
+                stop = self._stop.asked if self.world.size == 1 else step.stop
+                saved = stop or step.number % self.train.save_every == 0 or last
                 if saved:
                     self.save()
-                self._end_if_asked(saved=saved)
+                if stop:
+                    self._end(saved=saved)
                 if last:
                     return
 
@@ -185,7 +201,8 @@ class Session:
         Raises:
             StoppedError: a signal came in the body's last turn, after which nothing iterated.
         """
-        self._end_if_asked(saved=False)
+        if self._stop.asked:
+            self._end(saved=False)
         if self.best.score is None:
             return
         checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
@@ -194,34 +211,79 @@ class Session:
         )
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment. All ranks call it, and rank 0 writes."""
+        tensors = pack_state(self.model, self.optimizer)
+        if not self.world.is_first:
+            return
         write_checkpoint(
             self.checkpoints,
             step=self.done,
-            tensors=pack_state(self.model, self.optimizer),
+            tensors=tensors,
             values={
                 "cursor": list(self.cursor),
                 "best": asdict(self.best),
                 "spent_s": self.spent_s,
                 "sums": self.sums,
+                "recent": list(self._watch.recent),
             },
             keep=self.train.keep,
         )
         remove_unnamed(self._bests, self.checkpoints)
 
-    def _end_if_asked(self, *, saved: bool) -> None:
-        if self._stop.asked:
-            if not saved:
-                self.save()
-            raise StoppedError(
-                f"stopped at step {self.done} of {self.total}, saved in {self.checkpoints}; "
-                "the same command goes on from there"
-            )
+    def _end(self, *, saved: bool) -> NoReturn:
+        if not saved:
+            self.save()
+        self.world.barrier()  # torchrun ends all ranks with the first one that ends: not while rank 0 writes
+        raise StoppedError(
+            f"stopped at step {self.done} of {self.total}, saved in {self.checkpoints}; "
+            "the same command goes on from there"
+        )
+
+    def _taken(self) -> Iterator[Step]:
+        try:
+            yield from self._steps()
+        except UntakenError as problem:
+            self.save()
+            self.world.barrier()
+            raise DivergedError(self._tell(problem)) from problem
+
+    def _tell(self, problem: UntakenError) -> str:
+        """Name the batch of a step that was not taken, in diverged.json and in words."""
+        epoch, batch = self._at
+        record = {
+            "step": self.first + problem.number,
+            "epoch": epoch,
+            "batch": batch,
+            "why": problem.why,
+            "grad_norm": problem.grad_norm,
+            "figures": problem.figures,
+            "examples": list(self.describe(self._at)) if self.describe else [],
+        }
+        path = self.run.path / "diverged.json"
+        if self.world.is_first:
+            write_json(path, record)
+        skip = json.dumps(sorted({*self.train.skip, self._at}))
+        return (
+            f"step {problem.number}: {problem.why}, in batch {batch} of epoch {epoch} (its examples are in {path}); "
+            f"the weights before that step are saved in {self.checkpoints}.\n"
+            f"  --train.skip '{skip}' goes on from there without that batch; with other settings, such as a lower "
+            "learning rate, only --overwrite or another folder begins anew"
+        )
+
+    def _batches(self) -> Iterator[tuple[Cursor, Sequence[Arrays]]]:
+        at, skip = self.cursor, {*self.train.skip}
+        for after, micro_batches in self.iterate(at):
+            if at in skip:
+                self.run.log(f"batch {at[1]} of epoch {at[0]} is left out, as train.skip says")
+            else:
+                self._at = at
+                yield after, micro_batches
+            at = after
 
     def _steps(self) -> Iterator[Step]:
         return steps(
             self.model,
-            self.iterate(self.cursor),
+            self._batches(),
             self.learner,
             self.optimizer,
             lambda number: self.peak * rate_at(number, self.total, self.schedule),
@@ -229,10 +291,13 @@ class Session:
             seed=self.train.seed + self.first,
             clip=self.clip,
             precision=self.train.precision,
+            world=self.world,
+            stop=lambda: self._stop.asked,
+            judge=self._watch.judge,
         )
 
     def _resume(self) -> None:
-        checkpoint = latest_checkpoint(self.checkpoints, say=self.run.log)
+        checkpoint = self._latest()
         if checkpoint is not None:
             unpack_state(checkpoint.tensors, self.model, self.optimizer)
             self.done = checkpoint.step
@@ -241,9 +306,20 @@ class Session:
             self.best = Best(**checkpoint.values["best"])
             self.spent_s = checkpoint.values["spent_s"]
             self.sums.update(checkpoint.values["sums"])
+            self._watch.recent.extend(checkpoint.values.get("recent", ()))
             self.run.log(f"{self.label}: going on after step {self.done} of {self.total}")
         if self.done < self.total:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
+
+    def _latest(self) -> Checkpoint | None:
+        """The newest whole checkpoint. Rank 0 says which, so that all ranks go on from the same."""
+        found = latest_checkpoint(self.checkpoints, say=self.run.log) if self.world.is_first else None
+        step = self.world.broadcast(None if found is None else found.step)
+        return (
+            found
+            if self.world.is_first or step is None
+            else read_checkpoint(self.checkpoints / f"step-{step}")
+        )
 
     def _log(self, step: Step, sums: Mapping[str, float]) -> None:
         means = {

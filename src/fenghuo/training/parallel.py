@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fenghuo import ranks
 from fenghuo.training.terms import Arrays, Learner, Terms
 from fenghuo.training.world import World, add_up
 
@@ -36,7 +34,7 @@ class Asking(nn.Module):
         self._last: Arrays | None = None
         self._ddp: DistributedDataParallel | None = None
         if world.size > 1 and not is_sharded(model):
-            wrapped = DistributedDataParallel(self, find_unused_parameters=True, broadcast_buffers=False)
+            wrapped = DistributedDataParallel(self, find_unused_parameters=True, forward_sync_buffers=False)
             object.__setattr__(self, "_ddp", wrapped)  # not a part of this module: it contains it
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -89,6 +87,11 @@ def shard(
     """
     if world.size == 1:
         return
+    from torch.distributed.fsdp import (  # its import takes a second or two
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
     model.to(world.device)
     for group in layers:
         fully_shard(group)
@@ -101,16 +104,15 @@ def shard(
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard` has cut it."""
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    return any(hasattr(module, "unshard") for module in model.modules())
 
 
 def put_together(model: nn.Module) -> None:
     """Give rank 0 whole weights in the place of cut ones; after that no rank can train it. All ranks must call it."""
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
-            if isinstance(weight, DTensor):
-                whole_weight = weight.full_tensor()
-                setattr(module, name, nn.Parameter(whole_weight))
+            if is_cut(weight):
+                setattr(module, name, nn.Parameter(whole(weight)))
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,20 +122,29 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if not isinstance(tensor, DTensor):
-            found[name] = tensor
-        elif (put_together := tensor.full_tensor()) is not None and torch.distributed.get_rank() == 0:
-            found[name] = put_together.cpu()
+        one = whole(tensor)
+        if not is_cut(tensor):
+            found[name] = one
+        elif ranks.is_first():
+            found[name] = one.cpu()
     return found
+
+
+def is_cut(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, this rank's part of one; told by what only those can do, since importing it costs."""
+    return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
     """A cut tensor put together on every rank; any other as it is. All ranks must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    put_together: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return put_together
 
 
-def cut_like(tensor: Tensor, like: Tensor) -> Tensor:
+def cut_like(tensor: Tensor, like: Any) -> Tensor:
     """This rank's part of a whole tensor that all ranks hold, cut as `like` is."""
-    if not isinstance(like, DTensor):
+    if not is_cut(like):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -6,6 +6,7 @@ that was killed can tell nothing: those that are left find out who it was, and t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -73,6 +74,7 @@ class World:
 
 
 ALONE = World()
+_worlds = itertools.count()
 
 
 def add_up(parts: list[dict[str, float]]) -> dict[str, float]:
@@ -104,8 +106,9 @@ def together() -> Iterator[World]:
         return
     timeout = timedelta(seconds=TIMEOUT_S)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
-    # The launcher may keep one store over its restarts, and a last word is of one life only.
-    store = PrefixStore(f"fenghuo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    # The launcher's store outlives a process, and a process may make several runs: each has words of its own.
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"fenghuo/{life}/{next(_worlds)}", store)
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     words = _LastWords(store, rank, size)

@@ -22,6 +22,8 @@ class Stage:
     """`module:run`"""
     help: str
     examples: tuple[str, ...]
+    spreads: bool = False
+    """Whether torchrun may run it in several processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,9 @@ STAGES: dict[str, Stage] = {
         examples=(
             "fenghuo pretrain pretrain.yaml --out runs/pretrain --dry-run",
             "fenghuo pretrain pretrain.yaml --out runs/pretrain --train.steps 1000",
+            "torchrun --nproc-per-node 4 -m fenghuo pretrain pretrain.yaml --out runs/pretrain",
         ),
+        spreads=True,
     ),
     "finetune": Stage(
         recipe="fenghuo.finetune.recipe:FinetuneRecipe",

@@ -158,11 +158,16 @@ class Loader:
         batch: BatchRecipe,
         *,
         seed: int,
+        rank: int = 0,
+        world: int = 1,
         kind_of: KindOf | None = None,
         copies: int | None = None,
     ) -> Loader:
         """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
-        return cls(source, prepare, seed=seed, kind_of=kind_of, copies=copies, **batch.model_dump())
+        sizes = batch.model_dump()
+        return cls(
+            source, prepare, seed=seed, rank=rank, world=world, kind_of=kind_of, copies=copies, **sizes
+        )
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""

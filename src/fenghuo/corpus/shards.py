@@ -76,6 +76,7 @@ class ShardSource:
 
         self.max_pieces = max_pieces
         self._shard = shard
+        self._files = [line.file for line in lines]
         self._is_heldout = split == "heldout"
         self._slices = open_slices(folder, [line.sha256 for line in lines], shard, max_pieces, split, packing)
         self.lengths: NDArray[np.int32] = self._slices.lengths
@@ -128,6 +129,16 @@ class ShardSource:
             ):
                 document += 1
             begin = int(shard.offsets[document])
+
+    def describe(self, index: int) -> dict[str, int | str]:
+        """Where an example stands: its number, its shard's file, its first piece there and how many it has."""
+        shard = int(np.searchsorted(self._slices.first, index, side="right")) - 1
+        return {
+            "index": index,
+            "shard": self._files[shard],
+            "begin": int(self._slices.begins[index]),
+            "pieces": int(self.lengths[index]),
+        }
 
 
 def corpus_file(corpus_run: Path) -> Path:

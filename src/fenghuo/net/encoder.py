@@ -70,6 +70,13 @@ class Encoder(nn.Module):
         table = distance_table(config.relative_clip, config.head_width) if nezha else None
         self.register_buffer("distances", table, persistent=False)
 
+    def layer_modules(self) -> list[list[nn.Module]]:
+        """The modules of each layer that shares none with another one, for who treats layers apart."""
+        layers = self.config.layers
+        if not len(self.attentions) == len(self.feeds) == layers:
+            return []
+        return [[self.attentions[layer], self.feeds[layer]] for layer in range(layers)]
+
     def forward(
         self,
         pieces_T: Tensor,

@@ -9,6 +9,7 @@ from typing import Any
 
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.shards import ShardSource
 from fenghuo.pretrain.recipe import GrowingBatchRecipe, PhaseRecipe, PretrainRecipe, WarmupRecipe
 from fenghuo.training.course import BySteps
 from fenghuo.training.recipe import TrainRecipe
@@ -21,6 +22,7 @@ class Phase:
     max_length: int
     ends: float
     """Share of the run after which it is over."""
+    source: ShardSource
     loader: Loader
     """Its batches are the parts that a step takes one or more of."""
     parts: int = 1
@@ -54,6 +56,7 @@ class Curriculum:
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self.phases = phases
+        self._begun: tuple[int, ...] = self.start
 
     def iterate(self, course: BySteps) -> Callable[[tuple[int, ...]], Iterator[tuple[tuple[int, ...], Any]]]:
         """Cursor → endless (cursor after the step, its micro-batches), as a session takes it."""
@@ -64,16 +67,27 @@ class Curriculum:
             while True:
                 now = self.at(course.before)
                 if now > number:
-                    number, step = now, 0
+                    number, epoch, batch, step = now, 0, 0, 0
                     parts = self.phases[number].loader.iterate(Cursor())
+                self._begun = (number, epoch, batch, step)
                 step += 1
                 micro_batches = []
                 for _ in range(self.phases[number].taken(step)):
                     place, part = next(parts)
                     micro_batches += part
-                yield (number, place.epoch, place.batch, step), micro_batches
+                epoch, batch = place.epoch, place.batch
+                yield (number, epoch, batch, step), micro_batches
 
         return go
+
+    def examples(self) -> list[dict[str, int | str]]:
+        """Where those of the step that was begun last stand, of all ranks."""
+        number, epoch, batch, step = self._begun
+        phase, cursor, found = self.phases[number], Cursor(epoch, batch), list[dict[str, int | str]]()
+        for _ in range(phase.taken(step + 1)):
+            found += [phase.source.describe(int(index)) for index in phase.loader.examples(cursor)]
+            cursor = phase.loader.after(cursor)
+        return found
 
     def at(self, share: float) -> int:
         """The phase in which a step begins, when `share` of the run is over."""
@@ -106,11 +120,13 @@ class Curriculum:
         return lines
 
 
-def curriculum(recipe: PretrainRecipe, loader_of: Callable[[int, BatchRecipe], Loader]) -> Curriculum:
+def curriculum(
+    recipe: PretrainRecipe, loader_of: Callable[[int, BatchRecipe], tuple[ShardSource, Loader]]
+) -> Curriculum:
     """The phases of a recipe.
 
     Args:
-        loader_of: (longest example, size of the loader's batches) → its loader.
+        loader_of: (longest example, size of the loader's batches) → its examples and their loader.
     """
     phases = recipe.phases or [PhaseRecipe(max_length=recipe.max_length, share=1.0)]
     ends = list(accumulate(phase.share for phase in phases))
@@ -126,15 +142,17 @@ def _phase(
     phase: PhaseRecipe,
     ends: float,
     batch: GrowingBatchRecipe,
-    loader_of: Callable[[int, BatchRecipe], Loader],
+    loader_of: Callable[[int, BatchRecipe], tuple[ShardSource, Loader]],
 ) -> Phase:
     sizes = {name: getattr(batch, name) for name in BatchRecipe.model_fields}
     for name in ("pieces", "rows"):
         sizes[name] = None if sizes[name] is None else max(1, round(sizes[name] / batch.parts))
+    source, loader = loader_of(phase.max_length, BatchRecipe(**sizes))
     return Phase(
         max_length=phase.max_length,
         ends=ends,
-        loader=loader_of(phase.max_length, BatchRecipe(**sizes)),
+        source=source,
+        loader=loader,
         parts=batch.parts,
         warmup=batch.warmup,
     )

@@ -11,7 +11,7 @@ from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe, Packing
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.objectives.recipe import AnyObjective, MlmRecipe, alternatives
-from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.recipe import OptimizerRecipe, ParallelTrainRecipe, ScheduleRecipe
 
 
 class WarmupRecipe(Recipe):
@@ -80,7 +80,7 @@ class PretrainRecipe(Recipe):
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
-    train: TrainRecipe
+    train: ParallelTrainRecipe
     """Steps, epochs or a budget, seed, saving."""
 
     @model_validator(mode="before")

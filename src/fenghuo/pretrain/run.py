@@ -26,8 +26,10 @@ from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
 from fenghuo.training.loop import Arrays, Terms, to_tensors
+from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, make_deterministic
+from fenghuo.training.world import ALONE, World, together
 
 HELDOUT_PIECES = 50_000
 """Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
@@ -49,12 +51,18 @@ class QuestionsLearner:
 
 
 def run(recipe: PretrainRecipe, run: RunDir) -> None:
-    """Pretrain as the recipe says; a run that was cut off goes on."""
+    """Pretrain as the recipe says, in as many processes as torchrun started; a run that was cut off goes on."""
+    with together() as world:
+        _run(recipe, run, world)
+
+
+def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     make_deterministic()
     tokenizer = corpus_tokenizer(recipe.corpus)
-    heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
-    way = _curriculum(recipe, tokenizer.vocabulary)
-    source = way.phases[-1].loader.source
+    with world.first_alone():  # who comes later finds shards that are checked, and their index
+        heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
+        way = _curriculum(recipe, tokenizer.vocabulary, world)
+    source = way.phases[-1].source
     # Where an objective takes other examples, those of held-out text come from there too.
     partners = heldout if heldout.documents > 1 else source
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, partners)
@@ -63,7 +71,11 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
-    course = course_of(recipe.train, way.total_steps(recipe.train), began_s=run.began_s)
+    if recipe.train.parallel == "fsdp":
+        shard(model, model.encoder.layer_modules(), world, methods=("encode",))
+    course = course_of(
+        recipe.train, way.total_steps(recipe.train), began_s=run.began_s, agree=world.broadcast
+    )
     session = Session(
         run,
         model,
@@ -76,6 +88,8 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
         label="pretrain",
         evaluate_every=recipe.train.evaluate_every,
         cursor=way.start,
+        world=world,
+        describe=lambda _: way.examples(),
     )
     evaluate = partial(heldout_figures, model, questions, heldout, seed=recipe.train.seed)
     figures: dict[str, float] | None = None
@@ -87,6 +101,9 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
 
     if figures is None:  # all steps were taken by a process before this one
         figures = evaluate()
+    put_together(model)
+    if not world.is_first:
+        return
     accuracy = f"{questions.names[0]}_accuracy"
     save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
     tokenizer.save(run.model)
@@ -98,7 +115,7 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
         "figures": figures,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "steps": session.done,
-        "examples": len(way.phases[-1].loader.source),
+        "examples": len(source),
         **session.result(),
     }
     write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
@@ -114,18 +131,21 @@ def source_of(
     return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
 
 
-def _curriculum(recipe: PretrainRecipe, vocabulary: Vocabulary) -> Curriculum:
-    def loader_of(max_length: int, batch: BatchRecipe) -> Loader:
+def _curriculum(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:
+    def loader_of(max_length: int, batch: BatchRecipe) -> tuple[ShardSource, Loader]:
         source = source_of(recipe, vocabulary, max_length)
         questions = build_questions(recipe.objectives, vocabulary, source)
-        return Loader.of(
+        loader = Loader.of(
             source,
             questions.prepare,
             batch,
             seed=recipe.train.seed,
+            rank=world.rank,
+            world=world.size,
             kind_of=questions.kind_of if len(questions.kinds) > 1 else None,
             copies=recipe.mask_copies,
         )
+        return source, loader
 
     return curriculum(recipe, loader_of)
 
@@ -177,12 +197,12 @@ def plan(recipe: PretrainRecipe) -> str:
     tokenizer = corpus_tokenizer(recipe.corpus)
     way = _curriculum(recipe, tokenizer.vocabulary)
     first = way.phases[0]
-    questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.loader.source)
+    questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.source)
     model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0)
     told = training_plan(
         model,
-        examples=len(first.loader.source),
-        pieces=first.loader.source.pieces,
+        examples=len(first.source),
+        pieces=first.source.pieces,
         batches=first.loader.batches_per_epoch() // first.parts,
         train=recipe.train,
         optimizer=recipe.optimizer,

@@ -212,9 +212,15 @@ class ByClock(BySteps):
         return any(self._share_before < mark <= self._share for mark in marks)
 
 
-def course_of(train: TrainRecipe, steps: int | None, *, began_s: float) -> BySteps:
-    """The course a recipe asks for: so many steps, or its budget where they are None."""
+def course_of(
+    train: TrainRecipe,
+    steps: int | None,
+    *,
+    began_s: float,
+    agree: Callable[[Reading], Reading] = lambda reading: reading,
+) -> BySteps:
+    """The course a recipe asks for: so many steps, or its budget where they are None (see `ByClock` for the rest)."""
     if steps is not None:
         return BySteps(steps)
     assert train.budget is not None
-    return ByClock(train.budget, began_s=began_s)
+    return ByClock(train.budget, began_s=began_s, agree=agree)

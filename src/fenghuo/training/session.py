@@ -5,6 +5,7 @@ A stage iterates over its `Session` and does in the body what only it knows: eva
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -14,21 +15,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from fenghuo.errors import StoppedError
+from fenghuo.errors import DivergedError, StoppedError
 from fenghuo.progress import track
-from fenghuo.rundir import RunDir
+from fenghuo.rundir import RunDir, write_json
 from fenghuo.training.course import ByClock, BySteps
-from fenghuo.training.loop import Arrays, Learner, Step, loss_scaler, steps
+from fenghuo.training.loop import Arrays, Learner, Step, UntakenError, loss_scaler, steps
 from fenghuo.training.modules import compile_layers, recompute_layers
 from fenghuo.training.optim import build_optimizer, settle, settled
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from fenghuo.training.schedule import rate_at
 from fenghuo.training.state import (
+    Checkpoint,
     latest_checkpoint,
     pack_state,
     read_checkpoint,
@@ -36,6 +38,8 @@ from fenghuo.training.state import (
     unpack_state,
     write_checkpoint,
 )
+from fenghuo.training.watch import Watch
+from fenghuo.training.world import ALONE, World
 
 Cursor = tuple[int, ...]  # of the next batch: (epoch, batch), or what a stage's own `iterate` takes
 Iterate = Callable[[Cursor], Iterator[tuple[Cursor, Sequence[Arrays]]]]
@@ -116,6 +120,8 @@ class Session:
         cursor: Cursor = (0, 0),
         folder: str = "",
         first: int = 0,
+        world: World = ALONE,
+        describe: Callable[[Cursor], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         """
         Args:
@@ -125,10 +131,14 @@ class Session:
             cursor: where `iterate` begins.
             folder: sub-folder of the run's checkpoints, for stages with several sessions.
             first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
+            world: the ranks that train together; each has its own share of what `iterate` gives.
+            describe: a global batch's examples, for people who look into one that was bad.
         """
         self.run, self.model, self.learner, self.iterate = run, model, learner, iterate
         self.course, self.train, self.label, self.first = course, train, label, first
         self.evaluate_every = evaluate_every
+        self.world, self.describe = world, describe
+        model.to(world.device)
         self.optimizer = build_optimizer(model, optimizer)
         self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
         self.checkpoints: Path = run.checkpoints / folder if folder else run.checkpoints
@@ -152,12 +162,15 @@ class Session:
         self.sums: dict[str, float] = defaultdict(float)
         """Figures since the last line of metrics.jsonl."""
         self._stop = StopRequest()
+        self._watch = Watch(train.jump)
+        self._at: Cursor = self.cursor
+        """The batch in work."""
         self._resume()
 
     def __iter__(self) -> Iterator[Step]:
         if self.ended or self.best.over:
             return
-        course, stream = self.course, self._steps()
+        course, stream = self.course, self._taken()
         with stop_on_signals() as self._stop, track(self.label, course.steps, "step") as bar:
             bar.set(self.done)
             while not self.ended:
@@ -183,10 +196,13 @@ class Session:
                     yield step
                 if self.due:
                     course.paused(evaluation_s=time.monotonic() - began_s)
-                saved = self._stop.asked or saves or self.ended
+                # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
+                stop = self._stop.asked if self.world.size == 1 else step.stop
+                saved = stop or saves or self.ended
                 if saved:
                     self.save()
-                self._end_if_asked(saved=saved)
+                if stop:
+                    self._stop_here(saved=saved)
 
     def _take(self, step: Step) -> None:
         self.done, self.cursor = step.number, step.cursor
@@ -232,7 +248,8 @@ class Session:
         Raises:
             StoppedError: a signal came in the body's last turn, after which nothing iterated.
         """
-        self._end_if_asked(saved=False)
+        if self._stop.asked:
+            self._stop_here(saved=False)
         if self.best.score is None:
             return
         checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
@@ -250,12 +267,15 @@ class Session:
         return told
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment. All ranks call it, and rank 0 writes."""
         began_s = time.monotonic()
+        tensors = pack_state(self.model, self.optimizer)
+        if not self.world.is_first:
+            return
         write_checkpoint(
             self.checkpoints,
             step=self.done,
-            tensors=pack_state(self.model, self.optimizer),
+            tensors=tensors,
             values={
                 "cursor": list(self.cursor),
                 "best": asdict(self.best),
@@ -265,25 +285,64 @@ class Session:
                 "ended": self.ended,
                 "course": self.course.to_json(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
+                "recent": list(self._watch.recent),
             },
             keep=self.train.keep,
         )
         remove_unnamed(self._bests, self.checkpoints)
         self.course.paused(saving_s=time.monotonic() - began_s)
 
-    def _end_if_asked(self, *, saved: bool) -> None:
-        if self._stop.asked:
-            if not saved:
-                self.save()
-            raise StoppedError(
-                f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; "
-                "the same command goes on from there"
-            )
+    def _stop_here(self, *, saved: bool) -> NoReturn:
+        if not saved:
+            self.save()
+        self.world.barrier()  # torchrun ends all ranks with the first one that ends: not while rank 0 writes
+        raise StoppedError(
+            f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; the same command goes on from there"
+        )
+
+    def _taken(self) -> Iterator[Step]:
+        try:
+            yield from self._steps()
+        except UntakenError as problem:
+            self.save()
+            self.world.barrier()
+            raise DivergedError(self._tell(problem)) from problem
+
+    def _tell(self, problem: UntakenError) -> str:
+        """Name the batch of a step that was not taken, in diverged.json and in words."""
+        record = {
+            "step": self.first + problem.number,
+            "batch": self._at,
+            "why": problem.why,
+            "grad_norm": problem.grad_norm,
+            "figures": problem.figures,
+            "examples": list(self.describe(self._at)) if self.describe else [],
+        }
+        path = self.run.path / "diverged.json"
+        if self.world.is_first:
+            write_json(path, record)
+        skip = json.dumps(sorted({*self.train.skip, self._at}))
+        return (
+            f"step {problem.number}: {problem.why}, in batch {list(self._at)} (its examples are in {path}); "
+            f"the weights before that step are saved in {self.checkpoints}.\n"
+            f"  --train.skip '{skip}' goes on from there without that batch; with other settings, such as a lower "
+            "learning rate, only --overwrite or another folder begins anew"
+        )
+
+    def _batches(self) -> Iterator[tuple[Cursor, Sequence[Arrays]]]:
+        at, skip = self.cursor, {*self.train.skip}
+        for after, micro_batches in self.iterate(at):
+            if at in skip:
+                self.run.log(f"batch {list(at)} is left out, as train.skip says")
+            else:
+                self._at = at
+                yield after, micro_batches
+            at = after
 
     def _steps(self) -> Iterator[Step]:
         return steps(
             self.model,
-            self.iterate(self.cursor),
+            self._batches(),
             self.learner,
             self.optimizer,
             lambda number: self.peak * rate_at(number, self.course.total, self.schedule),
@@ -292,10 +351,13 @@ class Session:
             clip=self.clip,
             precision=self.train.precision,
             scaler=self.scaler,
+            world=self.world,
+            stop=lambda: self._stop.asked,
+            judge=self._watch.judge,
         )
 
     def _resume(self) -> None:
-        checkpoint = latest_checkpoint(self.checkpoints, say=self.run.log)
+        checkpoint = self._latest()
         if checkpoint is not None:
             values = checkpoint.values
             unpack_state(checkpoint.tensors, self.model, self.optimizer)
@@ -303,12 +365,23 @@ class Session:
             self.best = Best(**values["best"])
             self.spent_s, self.skipped, self.ended = values["spent_s"], values["skipped"], values["ended"]
             self.sums.update(values["sums"])
+            self._watch.recent.extend(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
             self.course.restore(values["course"], spent_s=self._last_spent_s())
             self.run.log(f"{self.label}: going on after step {self.done}{self._of()}")
         if not self.ended:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
+
+    def _latest(self) -> Checkpoint | None:
+        """The newest whole checkpoint. Rank 0 says which, so that all ranks go on from the same."""
+        found = latest_checkpoint(self.checkpoints, say=self.run.log) if self.world.is_first else None
+        step = self.world.broadcast(None if found is None else found.step)
+        return (
+            found
+            if self.world.is_first or step is None
+            else read_checkpoint(self.checkpoints / f"step-{step}")
+        )
 
     def _last_spent_s(self) -> float:
         """What the run's time was when it was last written down, maybe after the checkpoint."""

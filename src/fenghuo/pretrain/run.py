@@ -66,7 +66,14 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     # Where an objective takes other examples, those of held-out text come from there too.
     partners = heldout if heldout.documents > 1 else source
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, partners)
-    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
+    model = start_model(
+        recipe.model,
+        questions.heads(),
+        tokenizer=tokenizer,
+        seed=recipe.train.seed,
+        keep_pretraining=True,
+        say=run.log,
+    )
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
@@ -198,7 +205,7 @@ def plan(recipe: PretrainRecipe) -> str:
     way = _curriculum(recipe, tokenizer.vocabulary)
     first = way.phases[0]
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.source)
-    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0)
+    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0, keep_pretraining=True)
     told = training_plan(
         model,
         examples=len(first.source),

@@ -5,6 +5,7 @@ It logs nothing, saves nothing and decides no end; whoever reads it does that, i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -4,9 +4,9 @@
 
 Cases: {nezha|bert}-{base|4l312}/L{128|512}/{blocks|documents}. A step goes from a batch that is ready to weights that
 have moved; making the batch is on neither side. Both sides get the same pieces with the same whole words hidden,
-dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Documents are reviews and paragraphs
-as they come, cut at L; the peer pads them to the longest of a batch and to a multiple of 8. Pieces that are counted are
-real ones. `padding` is the share of the peer's slots that hold none.
+dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Documents are reviews and newspaper
+paragraphs as they come, cut at L; the peer pads them to the longest of a batch and to a multiple of 8. Pieces that are
+counted are real ones. `padding` is the share of the peer's slots that hold none.
 
 `share_of_peak` and `peer_share_of_peak`: the work that has to be done, over the time, over what matrix products of the
 model's sizes reach in the same minutes (`peak_gflops`, the best of many, some before every step). Of a model with N
@@ -38,8 +38,11 @@ from measure import THREADS, Peer, Unit, arguments, side_by_side, wanted
 from measure.text import VOCABULARY, batches
 
 PRESETS = {"base": "base", "4l312": "4l-312"}
-PIECES = {"base": 2048, "4l312": 8192}
-QUICK_PIECES = {"base": 1024, "4l312": 4096}  # a longer batch makes optimizer and memory a smaller share
+PIECES = {
+    "base": 2048,
+    "4l312": 8192,
+}  # of a batch of blocks, and half as many of documents: the peer pads to thrice
+QUICK_PIECES = {"base": 1024, "4l312": 4096}  # the optimizer's share is twice as large
 CASES = [
     f"{family}-{size}/L{length}/{kind}"
     for family, size, length, kind in itertools.product(
@@ -83,7 +86,7 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
     family, size = model.split("-")
     preset = f"{family}-{PRESETS[size]}"
     config = encoder_config(preset, vocab=VOCABULARY)[1]
-    pieces = (QUICK_PIECES if quick else PIECES)[size]
+    pieces = (QUICK_PIECES if quick else PIECES)[size] // (2 if kind == "documents" else 1)
     made = batches(kind, int(length[1:]), pieces=pieces, count=runs + 1)
     sent = [{name: values.tolist() for name, values in batch.items()} for batch in made]
     shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "inner_width")}
@@ -137,7 +140,7 @@ def _by_work(
 
 
 def main() -> None:
-    given = arguments(__doc__)
+    given = arguments(__doc__, quick_runs=3)
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     ours, peer = Peer("pretrain_ours.py", python=Path(sys.executable)), Peer("pretrain_peer.py")

@@ -48,7 +48,7 @@ class _Choice(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         grad_MV = x_ME @ words_VE.T
         rows = max(1, _TOGETHER // max(1, len(bias_V)))
-        parts = zip(grad_MV.split(rows), target_M[:, None].split(rows), strict=True)
+        parts = zip(*(torch.split(x, rows) for x in (grad_MV, target_M[:, None])), strict=True)
         judged = [_judge(logits_mV, bias_V, target_m1) for logits_mV, target_m1 in parts]
         nll_M, right_M = (torch.cat(part) for part in zip(*judged, strict=True))
         ctx.save_for_backward(x_ME, words_VE, grad_MV)

@@ -12,8 +12,9 @@ from program import serve
 
 from fenghuo.corpus.loader import Cursor
 from fenghuo.models.build import build
-from fenghuo.objectives.objective import build_objective
-from fenghuo.pretrain.run import ObjectiveLearner
+from fenghuo.objectives.mlm import MaskedLanguageModel
+from fenghuo.objectives.objective import Alternatives, Questions
+from fenghuo.pretrain.run import QuestionsLearner
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import steps
 from fenghuo.training.optim import build_optimizer
@@ -28,8 +29,8 @@ def prepare(preset: str, vocabulary: int, batches: list[dict[str, Any]]) -> Call
     make_deterministic()
     # The model's side of the objective asks nothing of a vocabulary.
     none = Vocabulary(vocabulary, 0, 0, 0, 0, 0, (), 1, np.zeros(0, np.int64))
-    objective = build_objective({"name": "mlm"}, none)
-    model = build(preset, vocab=vocabulary, heads=objective.heads(), seed=0)
+    questions = Alternatives([Questions([MaskedLanguageModel(vocabulary=none, unit="piece")], none)], [1.0])
+    model = build(preset, vocab=vocabulary, heads=questions.heads(), seed=0)
     arrays = [{name: np.array(values, np.int64) for name, values in batch.items()} for batch in batches]
 
     def endless() -> Iterator[tuple[Cursor, list[dict[str, Any]]]]:
@@ -39,7 +40,7 @@ def prepare(preset: str, vocabulary: int, batches: list[dict[str, Any]]) -> Call
     taken = steps(
         model,
         endless(),
-        ObjectiveLearner(model, objective),
+        QuestionsLearner(model, questions),
         build_optimizer(model, OptimizerRecipe(learning_rate=RATE)),
         lambda step: RATE,
         start=0,

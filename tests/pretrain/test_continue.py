@@ -18,9 +18,8 @@ from fenghuo.errors import ModelError
 from fenghuo.models.folder import build, load_model, save_model
 from fenghuo.models.start import start_model
 from fenghuo.net.config import HeadsConfig
-from fenghuo.objectives.objective import build_questions
 from fenghuo.pretrain.recipe import PretrainRecipe
-from fenghuo.pretrain.run import loader_of, plan, run, source_of
+from fenghuo.pretrain.run import plan, run, way_of
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.vocabulary import train_vocabulary
@@ -66,9 +65,7 @@ def test_the_first_loss_is_the_folders_own(corpus: Path, tmp_path: Path) -> None
     first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
 
     words, model = corpus_tokenizer(corpus).vocabulary, load_model(folder)
-    source = source_of(recipe, words)
-    questions = build_questions(recipe.objectives, words, source)
-    _, [batch] = next(loader_of(recipe, source, questions).iterate(Cursor()))
+    _, [batch] = next(way_of(recipe, words).phases[0].loader.iterate(Cursor()))
     mask = np.arange(batch["lengths"].max()) < batch["lengths"][:, None]
     ids = np.zeros(mask.shape, np.int64)
     ids[mask] = batch["pieces"]

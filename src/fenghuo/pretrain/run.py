@@ -61,7 +61,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     tokenizer = corpus_tokenizer(recipe.corpus)
     with world.first_alone():  # who comes later finds shards that are checked, and their index
         heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
-        way = _curriculum(recipe, tokenizer.vocabulary, world)
+        way = way_of(recipe, tokenizer.vocabulary, world)
     source = way.phases[-1].source
     # Where an objective takes other examples, those of held-out text come from there too.
     partners = heldout if heldout.documents > 1 else source
@@ -138,7 +138,9 @@ def source_of(
     return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
 
 
-def _curriculum(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:
+def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:
+    """The run's phases, with a rank's share of their batches."""
+
     def loader_of(max_length: int, batch: BatchRecipe) -> tuple[ShardSource, Loader]:
         source = source_of(recipe, vocabulary, max_length)
         questions = build_questions(recipe.objectives, vocabulary, source)
@@ -202,7 +204,7 @@ def _heldout_batches(questions: Alternatives, source: ShardSource, seed: int) ->
 def plan(recipe: PretrainRecipe) -> str:
     """Steps, pieces, memory and disk the run will take."""
     tokenizer = corpus_tokenizer(recipe.corpus)
-    way = _curriculum(recipe, tokenizer.vocabulary)
+    way = way_of(recipe, tokenizer.vocabulary)
     first = way.phases[0]
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.source)
     model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0, keep_pretraining=True)

@@ -4,6 +4,7 @@
 # P pieces.
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,9 +102,9 @@ class Lattice:
 
 def _steps(place_A: Ints, node_A: Ints) -> list[tuple[int, int, Ints, Ints]]:
     """For each place in turn: from which arc to which, where the arcs of each node begin among them, and the nodes."""
-    edges = np.flatnonzero(np.diff(place_A, prepend=place_A[:1] - 1)).tolist() if len(place_A) else []
+    edges = np.flatnonzero(np.diff(place_A, prepend=place_A[:1] - 1)).tolist()
     steps = []
-    for low, high in zip(edges, [*edges[1:], len(place_A)], strict=True):
+    for low, high in pairwise([*edges, len(place_A)]):
         nodes = node_A[low:high]
         groups = np.flatnonzero(np.diff(nodes, prepend=-1))
         steps.append((low, high, groups, nodes[groups]))

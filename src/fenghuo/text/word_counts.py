@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,6 @@ def count_words(
 def _words(text: str, segmenter: Segmenter) -> Iterator[str]:
     starts = np.array([match.start() for match in _WORD.finditer(text)], np.int64)
     edges = np.union1d(starts, ideograph_edges(segmenter, text)).tolist()
-    for begin, end in zip(edges, [*edges[1:], len(text)], strict=True):
+    for begin, end in pairwise([*edges, len(text)]):
         if end - begin <= _LONGEST_WORD:
             yield text[begin:end]

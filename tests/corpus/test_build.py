@@ -285,7 +285,7 @@ def test_a_worker_that_dies_is_told(
     )
     from fenghuo.corpus import executor
 
-    monkeypatch.setattr(executor, "_run_task", _die)
+    monkeypatch.setattr(executor, "run_task", _die)
     with pytest.raises(FenghuoError, match="a worker process died"):
         build(tmp_path / "run", recipe)
 

@@ -47,6 +47,8 @@ def documents(given: list[tuple[list[list[int]], bool]], first: int = 0) -> Docu
         lengths=np.array(lengths),
         heldout=np.array([heldout for _, heldout in given]),
         sources=["a.txt"] * len(given),
+        signatures=np.arange(2 * len(given), dtype=np.uint64).reshape(-1, 2) + np.uint64(1_000 * first),
+        characters=np.array(lengths, np.uint32),
     )
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fenghuo.cores import usable_cores
+from fenghuo.corpus import extend
 from fenghuo.corpus.clean import add_up
 from fenghuo.corpus.duplicates import mark_repeats
 from fenghuo.corpus.files import cut_into_parts, find_files
 from fenghuo.corpus.format import ShardLine, write_manifest
 from fenghuo.corpus.plan import plan as plan
 from fenghuo.corpus.read import count_lines
+from fenghuo.corpus.work import Work
 from fenghuo.errors import DataError, MissingExtraError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
@@ -36,19 +36,25 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     """Clean, deduplicate, cut into pieces and words, write shards; a run that was cut off goes on.
 
     Raises:
-        DataError: missing, empty or binary input, or nothing left of it.
+        DataError: missing, empty or binary input, a corpus to extend that does not fit, or nothing left of it all.
         DiskError: the disk is full.
         StoppedError: Ctrl-C or SIGTERM.
     """
     began_s = time.monotonic()
     tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
-    files = find_files(recipe.input)
-    run.environment(seed=None, inputs=[("data", Path(file.path)) for file in files])
-    parts = cut_into_parts(files, recipe.shards.input_mb)
     fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
-    work = _Work(run.path, parts, fingerprints)
+    files = find_files(recipe.input)
+    taken = extend.find_shards(recipe.extend, fingerprints)
+    data = [("data", Path(file.path)) for file in files]
+    run.environment(seed=None, inputs=[*extend.inputs_of(recipe.extend), *data])
+    parts = cut_into_parts(files, recipe.shards.input_mb)
+    work = Work(run.path, parts, taken, fingerprints)
     size_mb = sum(part.size_bytes for group in parts for part in group) / 1e6
     run.log(f"{len(files)} files, about {size_mb:,.1f} MB of text, in {len(parts)} parts")
+    if taken:
+        run.log(
+            f"{extend.documents_of(taken)['documents']:,} documents of {len(recipe.extend)} corpora go before"
+        )
     try:
         _build(recipe, work)
     except KeyboardInterrupt as problem:
@@ -59,13 +65,17 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
         raise disk_error(run.path, problem) from problem
 
     reports = work.reports()
-    result = _result(reports, fingerprints)
+    written = [report["take over"] for report in work.taken_reports()]
+    written += [report["write shards"] for report in reports]
+    lines = [ShardLine(**line) for report in written for line in report["shards"]]
+    result = {**_result(reports, written), **fingerprints}
+    if taken:
+        result["extended"] = extend.documents_of(taken)
     if not result["documents"]:
         work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     tokenizer.save(run.path / "tokenizer")
     write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, parts))
-    lines = [ShardLine(**line) for report in reports for line in report["write shards"]["shards"]]
     write_manifest(work.shards, lines, fingerprints=fingerprints)
     unknown = result["unknown_pieces"] / result["pieces"]
     if unknown > _MANY_UNKNOWN:
@@ -77,79 +87,59 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     run.log(f"{counts}; left out: {_why(result)}")
     speed = round(result["read"]["characters"] / spent_s)
     run.finish({**result, "build_s": round(spent_s, 1), "characters_per_s": speed})
-    shutil.rmtree(work.home, ignore_errors=True)
+    work.clear()
 
 
-class _Work:
-    """The run's working folder, which knows what is done; emptied where it belongs to other input."""
-
-    def __init__(self, run: Path, parts: Sequence[tuple[Range, ...]], fingerprints: dict[str, str]) -> None:
-        self.run, self.parts = run, parts
-        self.home, self.shards = run / ".work", run / "shards"
-        plan = json.dumps([repr(parts), fingerprints])
-        note = self.home / "plan.json"
-        if not note.is_file() or note.read_text(encoding="utf-8") != plan:
-            self.remove()
-            write_atomic(note, plan)
-        for folder in (self.shards, *(self.home / name for name in ("signatures", "repeats", "reports"))):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def remove(self) -> None:
-        """Take the work and the shards away."""
-        for folder in (self.home, self.shards):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def files(self, name: str) -> list[Path]:
-        return [self.home / name / f"{number:05d}.npy" for number in range(len(self.parts))]
-
-    def reports(self) -> list[dict[str, Any]]:
-        """What the steps counted, part by part."""
-        return [
-            json.loads((self.home / "reports" / f"{n:05d}.json").read_bytes()) for n in range(len(self.parts))
-        ]
-
-
-def _build(recipe: CorpusRecipe, work: _Work) -> None:
-    """Both passes over the input: sign and decide what repeats, then write."""
+def _build(recipe: CorpusRecipe, work: Work) -> None:
+    """The passes: read, clean and sign; decide what repeats; write. Without anything to decide, one."""
     # datatrove takes a second to import: not before it is needed.
     try:
         from fenghuo.corpus import steps
-        from fenghuo.corpus.executor import Executor, interrupted_by_sigterm, workers
+        from fenghuo.corpus.executor import interrupted_by_sigterm, open_executor
+        from fenghuo.corpus.take import Take
     except ModuleNotFoundError as problem:
         raise MissingExtraError(str(problem.name), "train") from problem
 
-    sizes = [sum(part.size_bytes for part in group) for group in work.parts]
-    number = min(recipe.executor.workers or usable_cores(), len(work.parts))
-
-    def go(name: str, pipeline: list[Any]) -> None:
+    def go(name: str, sizes: list[int], pipeline: list[Any]) -> None:
+        if not sizes:
+            return
+        reported = [*pipeline, steps.Report(work.home / f"{name}-reports", pipeline)]
         with track(f"corpus: {name}", sum(sizes), "bytes") as progress:
-            executor = Executor(
-                pipeline,
-                tasks=len(sizes),
-                home=work.home / name,
-                pool=pool,
-                done=lambda task: progress.advance(sizes[task]),
-            )
-            executor.run()
+            execute(reported, len(sizes), work.home / name, lambda task: progress.advance(sizes[task]))
 
-    read, clean = steps.Read(work.parts), steps.Clean(recipe.clean)
+    read: list[Any] = [steps.Read(work.parts_file), steps.Clean(recipe.clean)]
+    decided: list[Any] = []
     write = steps.Shards(
         work.shards, tokenizer=recipe.tokenizer, segmenter=recipe.segmenter, heldout=recipe.heldout
     )
-    counted: list[Any] = [read, clean]
-    with interrupted_by_sigterm(), workers(number) as pool:
+    most = max(len(work.part_bytes), len(work.taken_bytes))
+    with interrupted_by_sigterm(), open_executor(recipe.executor, most) as execute:
         if recipe.dedup.exact:
-            go("sign", [read, clean, steps.Sign(work.home / "signatures")])
-            mark_repeats(work.files("signatures"), work.files("repeats"))
-            counted.append(steps.Keep(work.home / "repeats"))
-        counted.append(write)
-        go("write", [*counted, steps.Report(work.home / "reports", counted)])
+            texts = work.folder("texts")
+            go("sign", work.part_bytes, [*read, steps.Sign(work.folder("signatures")), steps.Store(texts)])
+            work.once("repeats", lambda: _decide(work))
+            read, decided = [steps.Stored(texts)], [steps.Keep(work.folder("repeats"))]
+        repeats = work.folder("repeats") if decided else None
+        take = Take(
+            work.taken_file, repeats, work.shards, tokenizer=recipe.tokenizer, fingerprints=work.fingerprints
+        )
+        go("take", work.taken_bytes, [take])
+        go("write", work.part_bytes, [*read, *decided, write])
 
 
-def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> dict[str, Any]:
-    written = [report["write shards"] for report in reports]
+def _decide(work: Work) -> None:
+    """Say of each document, of finished corpora first, whether it repeats an earlier one."""
+    work.sign_taken()
+    mark_repeats(work.files("signatures"), work.files("repeats"))
+
+
+def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all tasks: of `reports`, those of the input's parts; of `written`, those that wrote shards."""
     shards = [line for part in written for line in part["shards"]]
-    removed = [step["removed"] for report in reports for step in report.values() if "removed" in step]
+    steps = [
+        *written,
+        *(step for report in reports for name, step in report.items() if name != "write shards"),
+    ]
     return {
         "role": "corpus",
         **{name: sum(line[name] for line in shards) for name in ("documents", "heldout_documents", "pieces")},
@@ -161,11 +151,10 @@ def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> 
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
         "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
-        "removed": add_up(removed),
+        "removed": add_up([step["removed"] for step in steps if "removed" in step]),
         "mended": add_up([report["clean"]["mended"] for report in reports]),
         "shards": len(shards),
         "shard_bytes": sum(line["size_bytes"] for line in shards),
-        **fingerprints,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -51,10 +51,25 @@ class DedupRecipe(Recipe):
 
 
 class ExecutorRecipe(Recipe):
-    """Who does the work; the result does not depend on it."""
+    """Who does the work; the result does not depend on it. One word stands for its kind."""
 
+    kind: Literal["local", "slurm", "ray"] = "local"
+    """local = processes of this machine; slurm, ray = a cluster whose machines all see the files and the run folder."""
     workers: int = Field(default=0, ge=0)
-    """Processes; 0 = one for each processor."""
+    """Tasks at a time; 0 = one for each processor (local), as many as the cluster has room for (slurm, ray)."""
+    memory_gb: int = Field(default=2, ge=1)
+    """Memory that each task asks the cluster for, in GB (slurm, ray)."""
+    time: str = "24:00:00"
+    """Longest time of a job (slurm)."""
+    partition: str | None = None
+    """Partition that jobs go to (slurm); null = the cluster's default."""
+    sbatch: dict[str, str] = Field(default_factory=dict)
+    """More options of sbatch, such as account: name (slurm)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
 
 
 class ShardsRecipe(Recipe):
@@ -67,8 +82,10 @@ class ShardsRecipe(Recipe):
 class CorpusRecipe(Recipe):
     """Raw text → shards of pieces with word and sentence edges."""
 
-    input: list[InputRecipe] = Field(min_length=1)
+    input: list[InputRecipe] = Field(default_factory=list)
     """Where the text is; a path, or a list of paths or of parts with path, format, text_key."""
+    extend: list[Path] = Field(default_factory=list)
+    """Run folders of finished corpora whose documents come first; several of them without an input are merged."""
     tokenizer: Path
     """Tokenizer folder (see `fenghuo vocab train`), model folder, or a vocab.txt."""
     segmenter: Literal["rjieba"] = "rjieba"
@@ -84,7 +101,13 @@ class CorpusRecipe(Recipe):
     shards: ShardsRecipe = ShardsRecipe()
     """Size of a shard."""
 
-    @field_validator("input", mode="before")
+    @field_validator("input", "extend", mode="before")
     @classmethod
     def _one_input(cls, given: Any) -> Any:
         return [given] if isinstance(given, str | Path | dict) else given
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.input and len(self.extend) < 2:
+            raise ValueError("needs an input, or two corpora or more to merge (extend)")
+        return self

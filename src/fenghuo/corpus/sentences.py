@@ -29,7 +29,7 @@ def sentence_starts(starts: NDArray[np.int32], text: str) -> NDArray[np.bool_]:
         (n,) bool; the first is always True.
     """
     found = np.zeros(len(starts), np.bool_)
-    ends = np.fromiter((match.end() for match in _END.finditer(text)), np.int64)
+    ends = list(map(re.Match.end, _END.finditer(text)))
     first = np.concatenate([[0], np.searchsorted(starts, ends)])
     found[first[first < len(starts)]] = True
     return found

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.cores import usable_cores
-from fenghuo.corpus.clean import add_up
+from fenghuo.corpus.clean import Cleaner, add_up
+from fenghuo.corpus.contamination import read_index
 from fenghuo.corpus.duplicates import mark_repeats
+from fenghuo.corpus.evaluation import find_evaluation
+from fenghuo.corpus.figures import all_lengths, as_lines, contamination, near_duplicates, summary
 from fenghuo.corpus.files import cut_into_parts, find_files
 from fenghuo.corpus.format import ShardLine, write_manifest
+from fenghuo.corpus.near import mark_near_repeats
+from fenghuo.corpus.places import Places
 from fenghuo.corpus.plan import plan as plan
-from fenghuo.corpus.read import count_lines
 from fenghuo.errors import DataError, MissingExtraError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fenghuo.corpus.files import Range
-    from fenghuo.corpus.recipe import CorpusRecipe
+    from fenghuo.corpus.recipe import CorpusRecipe, DedupRecipe
 
 _MANY_UNKNOWN = 0.02  # share of pieces
 
@@ -42,8 +45,11 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     """
     began_s = time.monotonic()
     tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
+    Cleaner(recipe.clean)  # a package that is missing, or a language nobody knows, is told before the work
     files = find_files(recipe.input)
-    run.environment(seed=None, inputs=[("data", Path(file.path)) for file in files])
+    against = find_evaluation(recipe.decontaminate.against) if recipe.decontaminate else []
+    read = [*(file.path for file in files), *(path for path, _ in against)]
+    run.environment(seed=None, inputs=[("data", Path(path)) for path in read])
     parts = cut_into_parts(files, recipe.shards.input_mb)
     fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
     work = _Work(run.path, parts, fingerprints)
@@ -64,7 +70,14 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
         work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     tokenizer.save(run.path / "tokenizer")
-    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, parts))
+    places = Places(parts)
+    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, places))
+    if recipe.dedup.near:
+        result["near_duplicates"] = near_duplicates(*work.clusters(), reports, places)
+    if recipe.decontaminate:
+        _, rows = read_index(recipe.decontaminate)
+        result["evaluation"], hit = contamination(recipe.decontaminate, rows, reports)
+        write_atomic(run.path / "evaluation_rows.jsonl", as_lines(hit))
     lines = [ShardLine(**line) for report in reports for line in report["write shards"]["shards"]]
     write_manifest(work.shards, lines, fingerprints=fingerprints)
     unknown = result["unknown_pieces"] / result["pieces"]
@@ -75,6 +88,8 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     spent_s = time.monotonic() - began_s
     counts = f"{result['documents']:,} documents, {result['pieces']:,} pieces in {len(lines)} shards"
     run.log(f"{counts}; left out: {_why(result)}")
+    for line in summary(result):
+        run.log(line)
     speed = round(result["read"]["characters"] / spent_s)
     run.finish({**result, "build_s": round(spent_s, 1), "characters_per_s": speed})
     shutil.rmtree(work.home, ignore_errors=True)
@@ -91,7 +106,7 @@ class _Work:
         if not note.is_file() or note.read_text(encoding="utf-8") != plan:
             self.remove()
             write_atomic(note, plan)
-        for folder in (self.shards, *(self.home / name for name in ("signatures", "repeats", "reports"))):
+        for folder in (self.shards, *(self.home / name for name in ("signatures", "near", "repeats", "reports"))):
             folder.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
@@ -101,6 +116,24 @@ class _Work:
 
     def files(self, name: str) -> list[Path]:
         return [self.home / name / f"{number:05d}.npy" for number in range(len(self.parts))]
+
+    @property
+    def shown(self) -> Path:
+        """(part, document) of near duplicates that the report will show."""
+        return self.home / "shown.json"
+
+    def decide(self, dedup: DedupRecipe) -> None:
+        """Say in a file of each part which of its documents repeat an earlier one of any part."""
+        if dedup.exact:
+            mark_repeats(self.files("signatures"), self.files("repeats"))
+        if dedup.near:
+            found = mark_near_repeats(self.files("near"), self.files("repeats"))
+            write_atomic(self.home / "clusters.json", json.dumps(found.to_json()))
+            write_atomic(self.shown, json.dumps(found.samples))
+
+    def clusters(self) -> tuple[dict[str, Any], list[list[list[int]]]]:
+        """What `decide` found of near duplicates, and which it will show."""
+        return json.loads((self.home / "clusters.json").read_bytes()), json.loads(self.shown.read_bytes())
 
     def reports(self) -> list[dict[str, Any]]:
         """What the steps counted, part by part."""
@@ -113,7 +146,7 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
     """Both passes over the input: sign and decide what repeats, then write."""
     # datatrove takes a second to import: not before it is needed.
     try:
-        from fenghuo.corpus import steps
+        from fenghuo.corpus import rules, steps
         from fenghuo.corpus.executor import Executor, interrupted_by_sigterm, workers
     except ModuleNotFoundError as problem:
         raise MissingExtraError(str(problem.name), "train") from problem
@@ -138,10 +171,15 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
     )
     counted: list[Any] = [read, clean]
     with interrupted_by_sigterm(), workers(number) as pool:
-        if recipe.dedup.exact:
-            go("sign", [read, clean, steps.Sign(work.home / "signatures")])
-            mark_repeats(work.files("signatures"), work.files("repeats"))
-            counted.append(steps.Keep(work.home / "repeats"))
+        sign: list[Any] = [steps.Sign(work.home / "signatures")] if recipe.dedup.exact else []
+        if recipe.dedup.near:
+            sign.append(rules.SignNear(work.home / "near", recipe.dedup.near))
+        if sign:
+            go("sign", [read, clean, *sign])
+            work.decide(recipe.dedup)
+            counted.append(steps.Keep(work.home / "repeats", work.shown))
+        if recipe.decontaminate:
+            counted.append(rules.Decontaminate(recipe.decontaminate))
         counted.append(write)
         go("write", [*counted, steps.Report(work.home / "reports", counted)])
 
@@ -160,6 +198,7 @@ def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> 
         "read": {
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
+        "lengths": all_lengths(reports),
         "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
         "removed": add_up(removed),
         "mended": add_up([report["clean"]["mended"] for report in reports]),
@@ -174,18 +213,17 @@ def _why(result: dict[str, Any]) -> str:
     return ", ".join([*reasons, f"{result['bad_lines']:,} bad lines"])
 
 
-def _bad_lines(reports: Sequence[dict[str, Any]], parts: Sequence[tuple[Range, ...]]) -> str:
+def _bad_lines(reports: Sequence[dict[str, Any]], places: Places) -> str:
     """One JSON object a line that could not be read: file, line, reason, excerpt."""
-    lines_of = cache(count_lines)
-    found = []
-    for report, group in zip(reports, parts, strict=True):
-        for bad in report["read text"]["bad_lines"]:
-            here = group[bad["range"]]
-            before = [
-                one for each in parts for one in each if one.file == here.file and one.begin < here.begin
-            ]
-            line = bad["line"] + sum(lines_of(one) for one in before)
-            found.append(
-                {"file": bad["source"], "line": line, "reason": bad["reason"], "excerpt": bad["excerpt"]}
-            )
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
+    return as_lines(
+        [
+            {
+                "file": bad["source"],
+                "line": places.line(part, bad["range"], bad["line"]),
+                "reason": bad["reason"],
+                "excerpt": bad["excerpt"],
+            }
+            for part, report in enumerate(reports)
+            for bad in report["read text"]["bad_lines"]
+        ]
+    )

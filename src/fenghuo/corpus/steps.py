@@ -5,6 +5,7 @@ A step's `figures` are what it counted in its task, for the report of that task.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import asdict
 from functools import cache
@@ -17,7 +18,9 @@ from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus.clean import Cleaner, Count, signature
 from fenghuo.corpus.duplicates import save_signatures
+from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
+from fenghuo.corpus.near import NEAR
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
 from fenghuo.errors import DamagedError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import CleanRecipe
 
 SHARD_PIECES = 16_000_000  # about 36 MB; a shard is put together in memory
+_HEAD = 160  # characters of a document that are shown
 _TOGETHER = 1 << 15  # characters that are cut into pieces and words at once: numpy costs something a call
 
 
@@ -56,7 +60,8 @@ class Read(PipelineStep):  # type: ignore[misc]
             for found in read_range(part, set_aside):
                 documents += 1
                 characters += len(found.text)
-                yield Document(found.text, id="", metadata={"source": found.source})
+                place = {"source": found.source, "range": number, "line": found.line}
+                yield Document(found.text, id="", metadata=place)
         lines = [{"range": number, **asdict(line)} for number, line in bad]
         self.figures = {"documents": documents, "characters": characters, "bad_lines": lines}
 
@@ -94,35 +99,49 @@ class Sign(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        save_signatures(self.folder / f"{rank:05d}.npy", [signature(document.text) for document in data])
-        return iter(())
+        signatures = []
+        for document in data:
+            signatures.append(signature(document.text))
+            yield document
+        save_signatures(self.folder / f"{rank:05d}.npy", signatures)
 
 
 class Keep(PipelineStep):  # type: ignore[misc]
-    """Documents that repeat no earlier one, as decided over all parts."""
+    """Documents that repeat no earlier one, as decided over all parts.
+
+    Args:
+        folder: of the decisions.
+        shown: file with (part, document) of those whose beginnings the report will show; may be absent.
+    """
 
     name, type = "keep first", "fenghuo"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown: Path) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.shown = folder, shown
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         repeats = np.load(self.folder / f"{rank:05d}.npy").tolist()
-        count, number = Count(), 0
+        asked = json.loads(self.shown.read_bytes()) if self.shown.exists() else []
+        wanted = {document for cluster in asked for part, document in cluster if part == rank}
+        removed, heads, number = dict[str, Count](), list[dict[str, Any]](), 0
         for number, document in enumerate(data, start=1):
             if number > len(repeats):
                 break
+            if number - 1 in wanted:
+                heads.append({"document": number - 1, "text": document.text[:_HEAD], **document.metadata})
             if repeats[number - 1]:
-                count.add(document.text, len(document.text))
+                rule = "near_duplicate" if repeats[number - 1] == NEAR else "duplicate"
+                removed.setdefault(rule, Count()).add(document.text, len(document.text))
             else:
                 yield document
         if number != len(repeats):
             raise DamagedError(
                 f"part {rank} of the input changed while it was read: it has other documents now"
             )
-        self.figures = {"removed": {"duplicate": count.to_json()} if count.count else {}}
+        counts = {rule: count.to_json() for rule, count in removed.items()}
+        self.figures = {"removed": counts, "shown": heads}
 
 
 class Shards(PipelineStep):  # type: ignore[misc]
@@ -148,7 +167,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
             lines.append(write_shard(path, waiting, vocabulary_size=size, fingerprints=fingerprints))
             waiting.clear()
 
-        empty = Count()
+        empty, lengths = Count(), dict[str, list[int]]()
         for group in _groups(data):
             kept = []
             encoded = tokenizer.encode_batch([document.text for document in group])
@@ -164,13 +183,14 @@ class Shards(PipelineStep):  # type: ignore[misc]
             figures["words"] += int(found.word_start.sum())
             figures["sentences"] += int(found.sentence_start.sum())
             figures["unknown_pieces"] += int((found.pieces == tokenizer.vocabulary.unk).sum())
+            add_lengths(lengths, found)
             waiting.append(found)
             if sum(len(part.pieces) for part in waiting) >= SHARD_PIECES:
                 write()
         if waiting:
             write()
         removed = {"no_pieces": empty.to_json()} if empty.count else {}
-        self.figures = {**figures, "removed": removed, "shards": [asdict(line) for line in lines]}
+        self.figures = {**figures, "lengths": lengths, "removed": removed, "shards": [asdict(line) for line in lines]}
         return iter(())
 
     def _cut(

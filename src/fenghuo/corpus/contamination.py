@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fenghuo.corpus.recipe import DecontaminateRecipe
 
-_SLOTS = 16  # bits for each n-gram in the table that is asked first
+_SLOTS = 16  # bytes for each n-gram in the table that is asked first
 
 
 class Index:
@@ -26,7 +26,7 @@ class Index:
 
     A text of `length` units or more (see `corpus.ngrams`) gives all its n-grams of that length. A shorter one of
     `shortest` units at least is found as a whole, by its first `shortest` units and then by all of it. What is
-    shorter still is never found. Memory: 28 bytes for each n-gram, of which there are about as many as Chinese
+    shorter still is never found. Memory: about 50 bytes for each n-gram, of which there are as many as Chinese
     characters and words in the files.
 
     Args:
@@ -90,7 +90,7 @@ def _no_entries() -> _Entries:
 
 
 class _Table:
-    """Entries sorted by hash, and bits that say no for most hashes that are not there, without a search."""
+    """Entries sorted by hash, and a table that says no for most hashes that are not there, without a search."""
 
     def __init__(self, parts: Sequence[_Entries]) -> None:
         hashes = np.concatenate([part.hashes for part in parts])
@@ -101,12 +101,16 @@ class _Table:
             np.concatenate([part.wholes for part in parts])[order],
             np.concatenate([part.lengths for part in parts])[order],
         )
-        self.bits = np.zeros(1 << max(10, (len(hashes) * _SLOTS).bit_length()), np.bool_)
-        self.bits[self._slots(hashes)] = True
+        size = max(10, (len(hashes) * _SLOTS).bit_length())
+        self._slots = np.zeros(1 << size, np.bool_)
+        self._shifts = (np.uint64(64 - size), np.uint64(0))
+        for shift in self._shifts:
+            self._slots[self._slot(hashes, shift)] = True
 
     def maybe(self, asked: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Which of the hashes may be there: all that are, and few of the others."""
-        return np.flatnonzero(self.bits[self._slots(asked)])
+        """Which of the hashes may be there: all that are, and about one in a hundred of the others (Bloom 1970)."""
+        first = np.flatnonzero(self._slots[self._slot(asked, self._shifts[0])])
+        return first[self._slots[self._slot(asked[first], self._shifts[1])]]
 
     def entries_at(self, asked: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(places in `asked`, entries) of all that are equal."""
@@ -116,8 +120,8 @@ class _Table:
         within = np.arange(len(places)) - np.repeat(np.cumsum(number) - number, number)
         return places, begins[places] + within
 
-    def _slots(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return hashes & np.uint64(len(self.bits) - 1)
+    def _slot(self, hashes: NDArray[np.uint64], shift: np.uint64) -> NDArray[np.uint64]:
+        return (hashes >> shift) & np.uint64(len(self._slots) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fenghuo.corpus.clean import signature
 from fenghuo.corpus.duplicates import DECIDED_TOGETHER
 from fenghuo.corpus.ngrams import scattered, shingles, units_of
 
@@ -70,7 +71,10 @@ def band_keys(texts: Sequence[str], similarity: float, permutations: int) -> NDA
         (bands, n) uint64.
     """
     bands, rows = bands_of(similarity, permutations)
-    hashes, offsets = shingles(units_of(texts), SHINGLE)
+    units = units_of(texts)
+    hashes, offsets = shingles(units, SHINGLE)
+    for empty in np.flatnonzero(units.counts == 0).tolist():  # marks only: nothing to be like, but for itself
+        hashes[offsets[empty]] = int.from_bytes(signature(texts[empty])[:8], "little")
     short = (hashes >> np.uint64(32)).astype(np.uint32)
     factors, terms = _functions(bands * rows)
     values = np.empty_like(short)

@@ -6,7 +6,6 @@ is a whole word or number of a script with blanks. Case, width, blanks and punct
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_BETWEEN, _IN_WORD, _ALONE = 0, 1, 2
+_IN_WORD, _ALONE, _ODD = 1, 2, 3  # 0 is what stands between
 # Characters that are words, or parts of words that no blank parts: Thai to Khmer, and East Asian but for Hangul.
 _WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF))
 _BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
@@ -46,26 +45,42 @@ class Units:
 
 def units_of(texts: Sequence[str]) -> Units:
     """The units of each text, hashed to 64 bits each; about 60 bytes of memory a character."""
-    plain = [_folded(text) for text in texts]
-    lengths = np.fromiter(map(len, plain), np.int64, len(plain)) + 1
-    joined = "".join(text + "\n" for text in plain)
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = _kinds()[np.minimum(codes, _TABLE)]
-    kinds[(codes >= 0x20000) & (codes < 0x3FFFE)] = _ALONE  # Chinese characters beyond the first plane
-    in_word = kinds == _IN_WORD
-    begins = kinds == _ALONE
-    alone = begins.copy()
-    begins |= in_word & ~np.concatenate([[False], in_word[:-1]])
+    codes, kinds, lengths = _codes(texts)
+    if (odd := kinds == _ODD).any():
+        # Only these need Python's own way, which costs fifty times as much as the table.
+        slow = set((np.searchsorted(np.cumsum(lengths), np.flatnonzero(odd), side="right")).tolist())
+        codes, kinds, lengths = _codes([_folded(t) if n in slow else t for n, t in enumerate(texts)])
+        kinds[kinds == _ODD] = _IN_WORD
+    in_word, alone = kinds == _IN_WORD, kinds == _ALONE
+    begins = in_word.copy()
+    begins[1:] &= ~in_word[:-1]
+    begins |= alone
     starts = np.flatnonzero(begins)
     hashes = scattered(codes[starts].astype(np.uint64))
     letters = np.flatnonzero(in_word)
     if len(letters):
         edges = np.flatnonzero(np.diff(letters, prepend=-2) != 1)
-        sums = _sums(scattered(codes[letters].astype(np.uint64)))
         ends = np.append(edges[1:], len(letters))
+        sums = _sums(scattered(codes[letters].astype(np.uint64)))
         hashes[~alone[starts]] = scattered(_between(sums, edges, ends))
-    bounds = np.concatenate([[0], np.searchsorted(starts, np.cumsum(lengths))])
-    return Units(hashes, bounds)
+    return Units(hashes, np.concatenate([[0], np.searchsorted(starts, np.cumsum(lengths))]))
+
+
+def _codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64]]:
+    """Folded characters of all texts, one break after each; what each is; the length of each text and its break."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+    joined = "\n".join([*texts, ""])
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    folded, kind = _table()
+    at = np.minimum(codes, _TABLE)
+    kinds = kind.take(at)
+    far = np.flatnonzero(codes >= _TABLE)
+    codes = folded.take(at) if not len(far) else np.where(codes < _TABLE, folded.take(at), codes)
+    if len(far):
+        beyond = codes[far]
+        kinds[far[(beyond >= 0x20000) & (beyond < 0x3FFFE)]] = _ALONE  # Chinese; symbols lie between
+        kinds[far[(beyond >= 0x1D400) & (beyond < 0x1D800)]] = _ODD  # letters of mathematics
+    return codes, kinds, lengths
 
 
 def in_groups(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -150,13 +165,32 @@ _kept_powers = cache(_new_powers)
 
 
 @cache
-def _kinds() -> NDArray[np.uint8]:
-    """What each character of the first plane is; one entry more for the symbols beyond it."""
+def _table() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """Each character of the first plane, folded as `_folded` does it, and what it is; one entry more for all beyond.
+
+    Odd are those that become several characters (㎏), or may become one with their neighbours (◌́).
+    """
+    folded = np.arange(_TABLE + 1, dtype=np.uint32)
     kinds = np.zeros(_TABLE + 1, np.uint8)
-    for code in range(min(_TABLE, sys.maxunicode)):
-        if unicodedata.category(chr(code))[0] in "LNM":
-            kinds[code] = _IN_WORD
-    for first, last in _WITHOUT_BLANKS:
-        part = kinds[first : last + 1]
-        part[part == _IN_WORD] = _ALONE
-    return kinds
+    joining = _joining()
+    for code in range(_TABLE):
+        one = _folded(chr(code))
+        classes = {unicodedata.category(character)[0] for character in one}
+        if not classes & set("LNM"):
+            continue
+        if len(one) != 1 or one in joining:
+            kinds[code] = _ODD
+            continue
+        folded[code] = ord(one)
+        alone = any(first <= ord(one) <= last for first, last in _WITHOUT_BLANKS)
+        kinds[code] = _ALONE if alone else _IN_WORD
+    return folded, kinds
+
+
+def _joining() -> set[str]:
+    """Characters that may be one with the character before them, or change places with a mark beside them."""
+    parts = [unicodedata.decomposition(chr(code)).split() for code in range(_TABLE)]
+    second = {chr(int(part[1], 16)) for part in parts if len(part) == 2 and not part[0].startswith("<")}
+    marks = {chr(code) for code in range(_TABLE) if unicodedata.combining(chr(code))}
+    hangul = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
+    return second | marks | hangul

@@ -75,7 +75,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     if recipe.dedup.near:
         result["near_duplicates"] = near_duplicates(*work.clusters(), reports, places)
     if recipe.decontaminate:
-        _, rows = read_index(recipe.decontaminate)
+        _, rows = read_index(recipe.decontaminate, simplified=recipe.clean.simplified)
         result["evaluation"], hit = contamination(recipe.decontaminate, rows, reports)
         write_atomic(run.path / "evaluation_rows.jsonl", as_lines(hit))
     lines = [ShardLine(**line) for report in reports for line in report["write shards"]["shards"]]
@@ -179,7 +179,7 @@ def _build(recipe: CorpusRecipe, work: _Work) -> None:
             work.decide(recipe.dedup)
             counted.append(steps.Keep(work.home / "repeats", work.shown))
         if recipe.decontaminate:
-            counted.append(rules.Decontaminate(recipe.decontaminate))
+            counted.append(rules.Decontaminate(recipe.decontaminate, simplified=recipe.clean.simplified))
         counted.append(write)
         go("write", [*counted, steps.Report(work.home / "reports", counted)])
 

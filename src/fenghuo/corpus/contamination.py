@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fenghuo.corpus.evaluation import find_evaluation, read_evaluation
+from fenghuo.corpus.language import simplifier
 from fenghuo.corpus.ngrams import Units, in_groups, ngrams, runs, units_of
 
 if TYPE_CHECKING:
@@ -134,8 +135,13 @@ class Rows:
     findable: NDArray[np.bool_]  # (rows,) whether any of its texts is long enough
 
 
-def read_index(recipe: DecontaminateRecipe) -> tuple[Index, Rows]:
-    """The rows of all evaluation files. Raises DataError for a missing, empty or unreadable one."""
+def read_index(recipe: DecontaminateRecipe, *, simplified: bool = False) -> tuple[Index, Rows]:
+    """The rows of all evaluation files. Raises DataError for a missing, empty or unreadable one.
+
+    Args:
+        simplified: whether the documents' characters are; then the rows' are simplified too.
+    """
+    simplify = simplifier() if simplified else str
     files, of, lines = list[str](), list[int](), list[int]()
 
     def texts() -> Iterator[tuple[int, str]]:
@@ -144,7 +150,7 @@ def read_index(recipe: DecontaminateRecipe) -> tuple[Index, Rows]:
                 number = len(of)
                 of.append(len(files))
                 lines.append(row.number)
-                yield from ((number, text) for text in row.texts)
+                yield from ((number, simplify(text)) for text in row.texts)
             files.append(path)
 
     index = Index(texts(), length=recipe.length, shortest=recipe.shortest)

@@ -46,13 +46,13 @@ class Decontaminate(PipelineStep):  # type: ignore[misc]
 
     name, type = "decontaminate", "fenghuo"
 
-    def __init__(self, recipe: DecontaminateRecipe) -> None:
+    def __init__(self, recipe: DecontaminateRecipe, *, simplified: bool) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.simplified = recipe, simplified
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        index, rows = _index(self.recipe.model_dump_json())
+        index, rows = _index(self.recipe.model_dump_json(), self.simplified)
         count = Count()
         documents_of_row = np.zeros(len(rows.of), np.int64)
         documents_of_file = np.zeros(len(rows.files), np.int64)
@@ -80,5 +80,5 @@ def _length(document: Document) -> int:
 
 
 @cache  # once a process, not once a task
-def _index(recipe: str) -> tuple[Index, Rows]:
-    return read_index(DecontaminateRecipe.model_validate_json(recipe))
+def _index(recipe: str, simplified: bool) -> tuple[Index, Rows]:
+    return read_index(DecontaminateRecipe.model_validate_json(recipe), simplified=simplified)

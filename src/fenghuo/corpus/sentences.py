@@ -66,7 +66,8 @@ def _is_full_stop(text: str, at: int, end: int) -> bool:
     if not before:
         return True
     word = before[0][:-1].lower()
-    if word.isdigit():
-        return bool(text[max(0, before.start() - _REACH) : before.start()].rpartition("\n")[2].strip(" "))
+    if word.isdigit():  # where a sentence may begin, it numbers one
+        here = text[max(0, before.start() - _REACH) : before.start()].rstrip(" ")
+        return not (here == "" or here[-1] in "\n" + _FIRM + "!?….:：")
     is_initial = len(word) == 1 and word.isalpha() and (word.isascii() or text[at - 1].isupper())
     return not is_initial and word not in _ABBREVIATIONS

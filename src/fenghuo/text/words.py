@@ -114,7 +114,7 @@ def spans_of_joined(segmenter: Segmenter, texts: Sequence[str]) -> NDArray[np.in
 
 def ideograph_edges(segmenter: Segmenter, text: str) -> NDArray[np.int64]:
     """The places in `text` where a word of the segmenter begins or ends with an ideograph, (n,) in order."""
-    starts = spans_of(segmenter, text)[:, 0]
+    starts = spans_of_joined(segmenter, [text])[:, 0]
     starts = starts[starts > 0]
     ideograph = _kinds(text) == _IDEOGRAPH
     edges: NDArray[np.int64] = starts[ideograph[starts] | ideograph[starts - 1]]

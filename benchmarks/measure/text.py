@@ -13,7 +13,8 @@ from fenghuo.corpus.loader import collate
 from fenghuo.corpus.shards import Example
 from fenghuo.demo.data import find_sources
 from fenghuo.demo.newspaper import read_paragraphs
-from fenghuo.objectives.objective import build_objective
+from fenghuo.objectives.mlm import MaskedLanguageModel
+from fenghuo.objectives.objective import Questions
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.vocabulary import train_vocabulary
 from fenghuo.text.words import load_segmenter, spans_of, word_starts
@@ -52,7 +53,8 @@ def examples(kind: str, length: int) -> Iterator[Example]:
             part, left = left[:, :room], left[:, room:]
             word_start = part[1].astype(np.bool_)
             word_start[0] = True
-            yield Example(part[0], word_start, np.zeros(part.shape[1], np.bool_), number)
+            none = np.zeros(part.shape[1], np.bool_)
+            yield Example(part[0], word_start, none, none, number, number)
             number += 1
 
 
@@ -61,11 +63,12 @@ def batches(kind: str, length: int, *, pieces: int, count: int) -> list[dict[str
 
     Documents are in each as they come: the loader would put those of similar length together, which suits both sides.
     """
-    objective = build_objective({"name": "mlm"}, tokenizer().vocabulary)
+    vocabulary = tokenizer().vocabulary
+    questions = Questions([MaskedLanguageModel(vocabulary=vocabulary)], vocabulary)
     found: list[dict[str, Any]] = []
     waiting: list[Any] = []
     for example in examples(kind, length):
-        waiting.append(objective.prepare(example, np.random.default_rng(example.index)))
+        waiting.append(questions.prepare(example, np.random.default_rng(example.index)))
         if sum(len(one["pieces"]) for one in waiting) >= pieces:
             found.append(collate(waiting))
             waiting = []

@@ -142,7 +142,7 @@ def summary(result: dict[str, Any]) -> list[str]:
 
 def _spread(counts: dict[str, int]) -> str:
     """Where the middle of the documents lies, and the tenth at each end."""
-    total, before, found = sum(counts.values()), 0, {}
+    total, before, found = sum(counts.values()), 0, dict[float, str]()
     for bounds, number in counts.items():
         before += number
         for share in (0.1, 0.5, 0.9):

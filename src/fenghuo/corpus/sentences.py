@@ -28,13 +28,15 @@ _END = re.compile(
 )
 _OPENERS = "\"'(“‘「『（【《«¿¡["
 # A stop after these ends no sentence as a rule. Words that often stand at a sentence's end (etc, Inc) are not here.
-_ABBREVIATIONS = frozenset(
-    (
-        "mr mrs ms dr prof st mt sr jr gen col lt capt sgt rev hon gov sen rep pres no nos fig figs eq eqs "
-        "sec ch vol pp ed eds cf vs viz approx dept e.g i.e jan feb mar apr jun jul aug sep sept oct nov dec "
-        "bd bzw nr tab abb ca z.b mme mlle г им ул рис табл гл "
-    ).split()
-)
+# fmt: off
+_ABBREVIATIONS = frozenset([
+    "mr", "mrs", "ms", "dr", "prof", "st", "mt", "sr", "jr", "gen", "col", "lt", "capt", "sgt", "rev",
+    "hon", "gov", "sen", "rep", "pres", "no", "nos", "fig", "figs", "eq", "eqs", "sec", "ch", "vol",
+    "pp", "ed", "eds", "cf", "vs", "viz", "approx", "dept", "e.g", "i.e", "jan", "feb", "mar", "apr",
+    "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "bd", "bzw", "nr", "tab", "abb", "ca",
+    "z.b", "mme", "mlle", "г", "им", "ул", "рис", "табл", "гл"
+])
+# fmt: on
 _WORD_BEFORE = re.compile(r"[^\W_]+(?:[.][^\W_]+)*[.]\Z")
 _REACH = 24  # characters before a stop, of which an abbreviation is made
 

@@ -59,7 +59,8 @@ class Lattice:
         for low, high, groups, nodes in self._forward:
             through = best_N[self.begin_A[low:high]] + score_A[low:high]
             best_N[nodes] = np.maximum.reduceat(through, groups)
-        return best_N[self.last_W]
+        best_W: Floats = best_N[self.last_W]
+        return best_W
 
     def expected(self, scores_P: Floats, count_W: Ints) -> Floats:
         """(P,) how often each piece is expected in words that occur `count_W` times: the E-step (Kudo 2018)."""
@@ -76,7 +77,8 @@ class Lattice:
         word_A = np.searchsorted(self.last_W, self.end_A)
         total_A = from_N[self.last_W[word_A]]
         share_A = np.exp(from_N[self.begin_A] + score_A + to_N[self.end_A] - total_A)
-        return np.bincount(self.piece_A, weights=share_A * count_W[word_A], minlength=len(scores_P))
+        expected_P = np.bincount(self.piece_A, weights=share_A * count_W[word_A], minlength=len(scores_P))
+        return expected_P.astype(np.float64, copy=False)
 
     def without(self, dropped_P: NDArray[np.bool_]) -> None:
         """Forget the arcs of some pieces."""

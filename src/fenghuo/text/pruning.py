@@ -185,7 +185,8 @@ def _made_of(model: dict[str, Any]) -> dict[int, list[int]]:
 
 def _pairs(model: dict[str, Any]) -> list[tuple[str, str]]:
     merges = model["merges"] if model["type"] == "BPE" else []
-    return [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in merges]
+    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
+    return [(left, right) for left, right in pairs]
 
 
 def _joined(model: dict[str, Any], left: str, right: str) -> int:

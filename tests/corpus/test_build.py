@@ -380,7 +380,7 @@ def test_the_terminal_stays_quiet(
     build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder, **parts))
     said = capfd.readouterr()
     assert said.out == ""
-    assert len(said.err.splitlines()) == 2  # what there is, and what came of it
+    assert len(said.err.splitlines()) == 4  # what there is, what came of it, and lengths in two lines
     assert "datatrove" not in said.err
 
 
@@ -420,7 +420,10 @@ def test_near_duplicates_are_left_out_and_shown(tmp_path: Path, tokenizer_folder
     near = {"dedup": {"near": {"similarity": 0.8}}}
     runs = {
         name: build(tmp_path / name, recipe_of(str(path), tokenizer_folder, **near, **parts))
-        for name, parts in (("whole", {}), ("cut", {"shards": {"input_mb": 0.0002}, "executor": {"workers": 2}}))
+        for name, parts in (
+            ("whole", {}),
+            ("cut", {"shards": {"input_mb": 0.0002}, "executor": {"workers": 2}}),
+        )
     }
     for name, result in runs.items():
         assert {rule: count["count"] for rule, count in result["removed"].items()} == {
@@ -445,7 +448,9 @@ def test_documents_with_evaluation_rows_are_left_out(
     path.write_text("\n".join(texts), encoding="utf-8")
     asked.write_text(f"label\ttext\n1\t{SENTENCES[1]}\n0\t{SENTENCES[3]}\n1\t短\n", encoding="utf-8")
     against = {"against": str(asked), "length": 8, "shortest": 5}
-    result = build(tmp_path / "run", recipe_of(str(path), tokenizer_folder, decontaminate=against, dedup=dedup))
+    result = build(
+        tmp_path / "run", recipe_of(str(path), tokenizer_folder, decontaminate=against, dedup=dedup)
+    )
     assert result["documents"] == 2
     removed = result["removed"]["evaluation_text"]
     assert (removed["count"], removed["characters"]) == (2, len(texts[0]) + len(texts[2]))
@@ -453,8 +458,14 @@ def test_documents_with_evaluation_rows_are_left_out(
     assert {name: file[name] for name in ("file", "rows", "long_enough", "found", "documents")} == {
         **{"file": str(asked), "rows": 4, "long_enough": 2, "found": 2, "documents": 2}
     }
-    rows = [json.loads(line) for line in (tmp_path / "run" / "evaluation_rows.jsonl").read_text("utf-8").splitlines()]
-    assert [(row["line"], row["documents"], row["text"]) for row in rows] == [(2, 1, SENTENCES[1]), (3, 1, SENTENCES[3])]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "evaluation_rows.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [(row["line"], row["documents"], row["text"]) for row in rows] == [
+        (2, 1, SENTENCES[1]),
+        (3, 1, SENTENCES[3]),
+    ]
 
 
 def test_changed_evaluation_files_start_anew(
@@ -487,7 +498,9 @@ def test_the_summary_says_what_happened(
 ) -> None:
     path = tmp_path / "a.txt"
     long = "".join(SENTENCES[:6])
-    path.write_text("\n".join([long, long[:-2] + "了", f"**{SENTENCES[7]}**", SENTENCES[8]]), encoding="utf-8")
+    path.write_text(
+        "\n".join([long, long[:-2] + "了", f"**{SENTENCES[7]}**", SENTENCES[8]]), encoding="utf-8"
+    )
     more = {"decontaminate": {"against": str(path)}, "clean": {"markup": True}, "dedup": {"near": {}}}
     (tmp_path / "dev.txt").write_text(f"{SENTENCES[8] * 3}\n", encoding="utf-8")
     more["decontaminate"] = {"against": str(tmp_path / "dev.txt"), "length": 8, "shortest": 5}

@@ -1,4 +1,4 @@
-"""Documents that hold a piece of an evaluation row are found, and no others; evaluation files are read in any layout."""
+"""Documents that hold a piece of an evaluation row are found, and no others; files are read in any layout."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import random
 from pathlib import Path
 
 import pytest
+from tests.corpus.test_ngrams import slow_units
 
 from fenghuo.corpus.contamination import Index, read_index
 from fenghuo.corpus.evaluation import read_evaluation
 from fenghuo.corpus.recipe import DecontaminateRecipe
 from fenghuo.errors import DataError
-from tests.corpus.test_ngrams import slow_units
 
 
 def found(index: Index, texts: list[str]) -> set[tuple[int, int]]:
@@ -88,7 +88,11 @@ CASES = [
         '{"s": "甲", "n": 3}\n\n{"tokens": ["乙", "丙"], "d": {"e": ["x", 1]}}\n',
         [(1, ("甲",)), (3, ("乙 丙", "x"))],
     ),
-    ("a.json", json.dumps({"data": [{"p": "甲", "q": [{"r": "乙"}]}]}, indent=1), [(1, ("甲",)), (2, ("乙",))]),
+    (
+        "a.json",
+        json.dumps({"data": [{"p": "甲", "q": [{"r": "乙"}]}]}, indent=1),
+        [(1, ("甲",)), (2, ("乙",))],
+    ),
     ("a.json", json.dumps(["甲", {"x": "乙"}]), [(1, ("甲",)), (2, ("乙",))]),
     ("a.conll", "中 B-ORG\n国 I-ORG\n\n人 O\n", [(1, ("中 国",)), (4, ("人",))]),
     ("a.txt", "中 B-ORG\n国 I-ORG\n\n\n人 O", [(1, ("中 国",)), (5, ("人",))]),
@@ -131,3 +135,13 @@ def test_rows_have_their_places(tmp_path: Path) -> None:
     assert rows.lines.tolist() == [1, 2, 1, 3]
     assert rows.findable.tolist() == [False, True, False, True]
     assert found(index, ["前一二三四五六七八九十甲乙后"]) == {(0, 1), (0, 3)}
+
+
+def test_rows_in_traditional_characters_are_found_in_simplified_text(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    path = tmp_path / "dev.txt"
+    path.write_text("被認為是將實驗引入心理學研究的人\n", encoding="utf-8")
+    recipe = DecontaminateRecipe(against=str(path))
+    text = ["他被认为是将实验引入心理学研究的人。"]
+    assert found(read_index(recipe, simplified=True)[0], text) == {(0, 0)}
+    assert found(read_index(recipe)[0], text) == set()

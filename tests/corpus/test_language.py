@@ -65,7 +65,10 @@ def test_documents_are_left_out_and_counted_by_language() -> None:
     cleaner = Cleaner(CleanRecipe(languages=["zh"]))
     kept = [cleaner(text) for text in (CHINESE, ENGLISH, GERMAN, ENGLISH + " Really.")]
     assert [text is None for text in kept] == [False, True, True, True]
-    assert {rule: count.count for rule, count in cleaner.left_out.items()} == {"language_en": 2, "language_de": 1}
+    assert {rule: count.count for rule, count in cleaner.left_out.items()} == {
+        "language_en": 2,
+        "language_de": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,8 +100,12 @@ def test_lone_surrogates_do_not_stop_it() -> None:
     assert Languages(["zh"]).foreign("\ud83d" * 10 + ENGLISH) == "en"
 
 
-@pytest.mark.parametrize(("package", "recipe"), [("opencc", {"simplified": True}), ("py3langid", {"languages": ["zh"]})])
-def test_a_missing_package_is_told(package: str, recipe: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("package", "recipe"), [("opencc", {"simplified": True}), ("py3langid", {"languages": ["zh"]})]
+)
+def test_a_missing_package_is_told(
+    package: str, recipe: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in (package, "py3langid.langid"):
         monkeypatch.setitem(sys.modules, name, None)
     language.simplifier.cache_clear()

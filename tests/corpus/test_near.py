@@ -37,7 +37,9 @@ def jaccard(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
-def mark(folder: Path, texts: list[str], *, parts: int = 1, gone: set[int] = frozenset()) -> tuple[list[bool], near.Clusters]:
+def mark(
+    folder: Path, texts: list[str], *, parts: int = 1, gone: set[int] = frozenset()
+) -> tuple[list[bool], near.Clusters]:
     similarity, permutations = 0.8, 128
     bounds = np.linspace(0, len(texts), parts + 1).astype(int)
     paths, away = [], []

@@ -12,7 +12,10 @@ from tests.text.odd_text import odd_text
 
 from fenghuo.corpus.ngrams import in_groups, ngrams, runs, shingles, units_of
 
-WORDS = st.lists(st.sampled_from([*"语言模型很好の안", "bert", "GPT4", "Straße", "，", " ", "㎏", "e\u0301", "𠀀", "😀"]), max_size=30)
+WORDS = st.lists(
+    st.sampled_from([*"语言模型很好の안", "bert", "GPT4", "Straße", "，", " ", "㎏", "e\u0301", "𠀀", "😀"]),
+    max_size=30,
+)
 PIECES = WORDS.map("".join)
 
 
@@ -23,7 +26,9 @@ def slow_units(text: str) -> list[str]:
     for character in folded:
         code = ord(character)
         word = unicodedata.category(character)[0] in "LNM" and not 0x10000 <= code < 0x20000
-        alone = word and (0x2E80 <= code < 0xA4D0 or 0x0E00 <= code < 0x0F00 or code >= 0x20000 or 0xF900 <= code < 0xFB00)
+        alone = word and (
+            0x2E80 <= code < 0xA4D0 or 0x0E00 <= code < 0x0F00 or code >= 0x20000 or 0xF900 <= code < 0xFB00
+        )
         if alone or (word and not inside):
             found.append(character)
         elif word:

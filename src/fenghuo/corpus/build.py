@@ -106,7 +106,10 @@ class _Work:
         if not note.is_file() or note.read_text(encoding="utf-8") != plan:
             self.remove()
             write_atomic(note, plan)
-        for folder in (self.shards, *(self.home / name for name in ("signatures", "near", "repeats", "reports"))):
+        for folder in (
+            self.shards,
+            *(self.home / name for name in ("signatures", "near", "repeats", "reports")),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:

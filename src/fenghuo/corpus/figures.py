@@ -58,7 +58,10 @@ def _range(place: int) -> str:
 
 
 def near_duplicates(
-    found: dict[str, Any], shown: Sequence[Sequence[Sequence[int]]], reports: Sequence[dict[str, Any]], places: Places
+    found: dict[str, Any],
+    shown: Sequence[Sequence[Sequence[int]]],
+    reports: Sequence[dict[str, Any]],
+    places: Places,
 ) -> dict[str, Any]:
     """The clusters' sizes, and the beginnings of some documents with their places; the first of each stays."""
     heads = {
@@ -125,24 +128,33 @@ def summary(result: dict[str, Any]) -> list[str]:
     said += [f"{name} a document: {_spread(counts)}" for name, counts in result["lengths"].items()]
     if near := result.get("near_duplicates"):
         largest = max(map(int, near["sizes"]), default=0)
-        said.append(f"near duplicates: {near['clusters']:,} clusters" + (f" of 2 to {largest:,} documents" if largest else ""))
+        said.append(
+            f"near duplicates: {near['clusters']:,} clusters"
+            + (f" of 2 to {largest:,} documents" if largest else "")
+        )
     for file in result.get("evaluation", []):
+        if not file["found"]:
+            continue
         said.append(
             f"{Path(file['file']).name}: {file['found']:,} of {file['long_enough']:,} rows that are long enough "
             f"(of {file['rows']:,}) were found, in {file['documents']:,} documents"
         )
+    if "evaluation" in result and not any(file["found"] for file in result["evaluation"]):
+        said.append("no row of the evaluation files was found")
     return said
 
 
 def _spread(counts: dict[str, int]) -> str:
     """Where the middle of the documents lies, and the tenth at each end."""
-    total, before, found = sum(counts.values()), 0, {}
+    total, before = sum(counts.values()), 0
+    found: dict[float, str] = {}
     for bounds, number in counts.items():
         before += number
         for share in (0.1, 0.5, 0.9):
             if before >= share * total:
                 found.setdefault(share, bounds)
-    return f"a tenth has up to {_last(found[0.1])}, half up to {_last(found[0.5])}, nine tenths up to {_last(found[0.9])}"
+    tenth, half, most = (_last(found[share]) for share in (0.1, 0.5, 0.9))
+    return f"a tenth has up to {tenth}, half up to {half}, nine tenths up to {most}"
 
 
 def _last(bounds: str) -> str:

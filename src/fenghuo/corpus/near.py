@@ -96,7 +96,7 @@ def save_keys(path: Path, keys: Sequence[NDArray[np.uint64]], bands: int) -> Non
 
 
 def mark_near_repeats(keys: Sequence[Path], repeats: Sequence[Path]) -> Clusters:
-    """Add to each part's file of exact repeats (see `duplicates.mark_repeats`; it may be absent) the near ones, as 2."""
+    """Add the near repeats, as 2, to each part's file of exact ones (see `duplicates.mark_repeats`; may be absent)."""
     gone = [
         np.load(path) if path.exists() else np.zeros(np.load(part, mmap_mode="r").shape[1], np.bool_)
         for part, path in zip(keys, repeats, strict=True)
@@ -151,8 +151,7 @@ def _pairs(
     if bucket == buckets - 1:
         high = np.uint64((1 << 64) - 1)
     places = [
-        np.flatnonzero((keys >= low) & (keys <= high) & ~away)
-        for keys, away in zip(band, gone, strict=True)
+        np.flatnonzero((keys >= low) & (keys <= high) & ~away) for keys, away in zip(band, gone, strict=True)
     ]
     keys = np.concatenate([keys[at] for keys, at in zip(band, places, strict=True)])
     numbers = np.concatenate([at + begin for at, begin in zip(places, first, strict=False)])
@@ -170,7 +169,9 @@ def _unite(like: NDArray[Any], ones: NDArray[np.int64], others: NDArray[np.int64
         ones, others = _first_of(like, ones), _first_of(like, others)
         apart = ones != others
         low, high = np.minimum(ones, others)[apart], np.maximum(ones, others)[apart]
-        like[high] = low  # where several pairs name one cluster, one of them wins, and the rest go round again
+        like[high] = (
+            low  # where several pairs name one cluster, one of them wins, and the rest go round again
+        )
         ones, others = low, high
 
 

@@ -190,7 +190,12 @@ class Shards(PipelineStep):  # type: ignore[misc]
         if waiting:
             write()
         removed = {"no_pieces": empty.to_json()} if empty.count else {}
-        self.figures = {**figures, "lengths": lengths, "removed": removed, "shards": [asdict(line) for line in lines]}
+        self.figures = {
+            **figures,
+            "lengths": lengths,
+            "removed": removed,
+            "shards": [asdict(line) for line in lines],
+        }
         return iter(())
 
     def _cut(

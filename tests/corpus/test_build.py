@@ -422,7 +422,7 @@ def test_near_duplicates_are_left_out_and_shown(tmp_path: Path, tokenizer_folder
         name: build(tmp_path / name, recipe_of(str(path), tokenizer_folder, **near, **parts))
         for name, parts in (
             ("whole", {}),
-            ("cut", {"shards": {"input_mb": 0.0002}, "executor": {"workers": 2}}),
+            ("cut", {"shards": {"input_mb": 0.0002}, "executor": {"workers": 1}}),
         )
     }
     for name, result in runs.items():

@@ -105,7 +105,9 @@ def _near(found: Found | None) -> str:
     if found is None:
         return ""
     sizes = found.get("sizes", {})
-    histogram = _histogram("Clusters by size", "documents in it", _grouped(sizes), of="clusters") if sizes else ""
+    histogram = (
+        _histogram("Clusters by size", "documents in it", _grouped(sizes), of="clusters") if sizes else ""
+    )
     shown = "".join(
         "<li>" + "".join(_member(place == 0, one) for place, one in enumerate(cluster)) + "</li>"
         for cluster in found.get("samples", [])

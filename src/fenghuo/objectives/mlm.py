@@ -81,7 +81,7 @@ class MaskedLanguageModel:
         if self.decide == "unit":
             die_of = unit[chosen]
         elif self.decide == "word":
-            die_of = np.cumsum(word_start)[chosen]
+            die_of = np.cumsum(word_start, dtype=np.int64)[chosen]
         else:
             die_of = np.arange(len(chosen))
         draft.pieces[asked_at] = show_instead(

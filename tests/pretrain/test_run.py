@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ from fenghuo.pretrain.run import plan, run
 from fenghuo.rundir import RunDir
 
 TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
+
+
+XL = {"layers": 2, "width": 32, "heads": 2, "inner_width": 64, "memory": 0}
 
 
 def recipe_of(corpus: Path, **train: object) -> PretrainRecipe:
@@ -95,6 +99,36 @@ def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
     }
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["inputs"][0]["role"] == "corpus"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"objectives": [{"name": "mlm"}, {"name": "sop"}]},
+        {"objectives": [{"name": "nsp"}, {"name": "mlm", "rate": 0.2, "weight": 2.0}]},
+        {"objectives": [{"name": "causal"}], "packing": "full-sentences"},
+        {"objectives": [{"name": "causal"}], "model": {"preset": "transfo-xl-enwik8-base", "values": XL}},
+        {
+            "objectives": [{"name": "mlm", "share": 2}, {"name": "sop"}, {"name": "causal", "share": 1}],
+            "mask_copies": 2,
+        },
+    ],
+    ids=lambda given: "+".join(one["name"] for one in given["objectives"]),
+)
+def test_each_kind_of_run_learns(corpus: Path, tmp_path: Path, given: dict[str, Any]) -> None:
+    values = recipe_of(corpus, steps=40).model_dump(mode="json", exclude_defaults=True)
+    recipe = build_recipe(PretrainRecipe, values | given)
+    assert "parameters" in plan(recipe)
+    run(recipe, RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    names = [one["name"] for one in given["objectives"]]
+    assert {f"{name}_accuracy" for name in names} <= result["figures"].keys()
+    assert result["metric"] == f"heldout_{names[0]}_accuracy"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < 0.97 * losses[0]  # of small words: the plateau of frequent pieces
+    assert set(names) <= {key.removeprefix("train/") for line in lines for key in line}
 
 
 def start(recipe_file: Path, out: Path, *, heard: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:

@@ -82,8 +82,10 @@ def _in_record(key: RecipeKey) -> str:
 
 
 def _comment(text: str, begin: str = "", go_on: str = "") -> list[str]:
-    given = {"initial_indent": begin, "subsequent_indent": go_on, "break_long_words": False}
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, **given)]
+    wrapped = textwrap.wrap(
+        text, WIDTH - 2, initial_indent=begin, subsequent_indent=go_on, break_long_words=False
+    )
+    return [f"# {line}" for line in wrapped]
 
 
 def _jsonable(value: Any) -> Any:

@@ -52,7 +52,14 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
     tokenizer = corpus_tokenizer(recipe.corpus)
     source, heldout = (source_of(recipe, tokenizer.vocabulary, split) for split in SPLITS)
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, source)
-    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
+    model = start_model(
+        recipe.model,
+        questions.heads(),
+        tokenizer=tokenizer,
+        seed=recipe.train.seed,
+        keep_pretraining=True,
+        say=run.log,
+    )
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
@@ -166,7 +173,7 @@ def plan(recipe: PretrainRecipe) -> str:
     tokenizer = corpus_tokenizer(recipe.corpus)
     source = source_of(recipe, tokenizer.vocabulary)
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, source)
-    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0)
+    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0, keep_pretraining=True)
     return training_plan(
         model,
         examples=len(source),

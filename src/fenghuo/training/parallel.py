@@ -121,7 +121,8 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     All ranks must call it.
     """
     found: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    # By name: a mapping read from a file has another order in each process.
+    for name, tensor in sorted(tensors.items()):
         one = whole(tensor)
         if not is_cut(tensor):
             found[name] = one

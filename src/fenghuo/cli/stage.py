@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -41,6 +42,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
         dry_run: Annotated[bool, SWITCH] = False,
         device: Annotated[str | None, Parameter(group=COMMON)] = None,
         seed: Annotated[str | None, Parameter(group=COMMON)] = None,
+        budget: Annotated[str | None, Parameter(group=COMMON)] = None,
         **given: Any,
     ) -> int:
         """
@@ -53,11 +55,14 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
             dry_run: Show what the run would do and take. Run nothing.
             device: Where the arithmetic is done: cpu, or auto, which is the same so far.
             seed: What everything random grows from; short for the recipe's key of that name.
+            budget: How long the run may take, such as 2h; short for the recipe's key of that name.
         """
+        began_s = time.monotonic()
         overrides = {keys[name].path: value for name, value in given.items() if value is not None}
         known = [key.path for key in keys.values()]
         _put_short(overrides, known, verb, "device", device)
         _put_short(overrides, known, verb, "seed", seed)
+        _put_short(overrides, known, verb, "budget", budget)
         if print_recipe and recipe is None and not overrides:
             sys.stdout.write(template(kind))
             return 0
@@ -67,7 +72,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
         elif dry_run:
             print(load(stage.run.replace(":run", ":plan"))(resolved))
         else:
-            _run(verb, stage, resolved, recipe, out, overwrite=overwrite, resume=resume)
+            _run(verb, stage, resolved, recipe, out, overwrite=overwrite, resume=resume, began_s=began_s)
         return 0
 
     return with_voice(command, _flags(keys))
@@ -82,6 +87,7 @@ def _run(
     *,
     overwrite: bool,
     resume: Literal["auto", "never"],
+    began_s: float,
 ) -> None:
     if out is None:
         raise UsageError("needs --out RUN, the run folder to make")
@@ -90,6 +96,7 @@ def _run(
     work = load(stage.run)  # before the folder is touched: a missing package must not cost an old run
     inputs = [] if path is None or path.resolve() == (out / "recipe.yaml").resolve() else [path]
     run = RunDir.open(out, verb=verb, recipe=recipe, overwrite=overwrite, resume=resume, inputs=inputs)
+    run.began_s = began_s
     if run.state == "finished":
         if is_first() and not (out / "report.html").exists():
             _page(run)  # a signal or a full disk came between the result and its page

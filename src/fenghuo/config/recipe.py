@@ -104,6 +104,8 @@ class RecipeKey:
     help: str
     section: bool
     """It holds a part (a nested recipe) and nothing else, so its keys are given one by one."""
+    instead_of: tuple[str, ...] = ()
+    """Paths of the keys that are null where this one is given."""
 
     @property
     def many(self) -> bool:
@@ -163,6 +165,13 @@ def _keys(kind: type[Recipe], prefix: str, *, required: bool, instance: Recipe |
             default=default,
             help=" ".join((field.description or "").split()),
             section=len(parts) == 1 and all(one is NoneType for one in kinds if one not in parts),
+            instead_of=tuple(
+                prefix + other
+                for group in kind.exactly_one
+                if name in group
+                for other in group
+                if other != name
+            ),
         )
         for part in parts:
             within = default if isinstance(default, part) else None

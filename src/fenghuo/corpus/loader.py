@@ -155,11 +155,14 @@ class Loader:
     def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
         """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
         while True:
-            after = Cursor(cursor.epoch, cursor.batch + 1)
-            if after.batch >= self._plan.batches:
-                after = Cursor(cursor.epoch + 1, 0)
+            after = self.after(cursor)
             yield after, self.batch(cursor)
             cursor = after
+
+    def after(self, cursor: Cursor) -> Cursor:
+        """The next batch's."""
+        last = cursor.batch + 1 >= self._plan.batches
+        return Cursor(cursor.epoch + 1, 0) if last else Cursor(cursor.epoch, cursor.batch + 1)
 
     def _prepared(self, epoch: int, index: int) -> Mapping[str, NDArray[Any]]:
         return self.prepare(self.source[index], keyed_generator(self.seed, epoch, index))

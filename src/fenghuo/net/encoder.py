@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fenghuo.net.attention import Attention, Hear
 from fenghuo.net.config import EncoderConfig as EncoderConfig
@@ -45,6 +46,9 @@ class Encoder(nn.Module):
     """A BERT-like encoder; which family it is, its config's values say."""
 
     distances: Tensor | None
+    recompute = False
+    """Whether training keeps each layer's input only and computes the rest again in the backward pass
+    (Chen et al. 2016, arXiv 1604.06174); the same bits, dropout included."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -175,11 +179,18 @@ class Encoder(nn.Module):
                 if entities is not None:
                     entities.states.append(entities.now)
             before = memory[layer].detach().flatten(0, 1).to(x.dtype) if memory else None
-            x = self.attentions[layer * len(self.attentions) // layers](x, layer, hear, before)
+            attention = self.attentions[layer * len(self.attentions) // layers]
             feed = self.feeds[layer * len(self.feeds) // layers]
+            again = self.recompute and self.training and torch.is_grad_enabled()
             if entities is None or self.config.layer_types[layer] == "sim":
-                x = feed(x)
-            else:
+                half = (x, layer, hear, before)
+                x = (
+                    checkpoint(_layer, attention, feed, *half, use_reentrant=False)
+                    if again
+                    else _layer(attention, feed, *half)
+                )
+            else:  # the entities' stream has moved on when the backward pass comes
+                x = attention(x, layer, hear, before)
                 x, entities.now = feed(x, entities.heard(layer, self.entity_attentions))
         x = self.last_dropout(x)
         if keep is not None:
@@ -187,6 +198,14 @@ class Encoder(nn.Module):
             if entities is not None:
                 entities.states.append(entities.now)
         return x
+
+
+def _layer(
+    attention: nn.Module, feed: nn.Module, x: Tensor, layer: int, hear: Hear, before: Tensor | None
+) -> Tensor:
+    heard: Tensor = attention(x, layer, hear, before)
+    made: Tensor = feed(heard)
+    return made
 
 
 def _counted(pieces_T: Tensor, packing: Packing, first: int) -> Tensor:

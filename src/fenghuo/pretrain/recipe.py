@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,46 @@ class ObjectiveRecipe(Recipe):
     """Factor of this loss."""
 
 
+class WarmupRecipe(Recipe):
+    """Batches that begin small."""
+
+    start: float = Field(gt=0, lt=1)
+    """Share of the full batch that the first steps take."""
+    steps: int = Field(gt=0)
+    """Steps over which batches grow, evenly."""
+
+
+class GrowingBatchRecipe(BatchRecipe):
+    """How much goes into one optimizer step, at the beginning and later."""
+
+    warmup: WarmupRecipe | None = None
+    """Small batches first (cramming, arXiv 2212.14034; ModernBERT); null: all are of one size."""
+
+    @property
+    def parts(self) -> int:
+        """Into how many of the loader's batches the full one is cut, so that a step can take some of them."""
+        return 1 if self.warmup is None else max(2, round(1 / self.warmup.start))
+
+    @model_validator(mode="after")
+    def _room_for_parts(self) -> Self:
+        if (self.pieces or self.rows or 0) < self.parts:
+            raise ValueError(
+                f"'warmup.start' asks for {self.parts} parts of a batch that has fewer pieces or rows"
+            )
+        return self
+
+
+class PhaseRecipe(Recipe):
+    """A part of the run with a length of its own."""
+
+    max_length: int = Field(ge=8)
+    """Longest example in pieces, [CLS] and [SEP] counted."""
+    share: float = Field(gt=0, le=1)
+    """Share of the run's steps, or of its budget; those of all phases add up to 1."""
+    batch: GrowingBatchRecipe | None = None
+    """Size of a global batch in this phase; null: the recipe's."""
+
+
 class PretrainRecipe(Recipe):
     """Corpus, model, objective and optimizer of one pretraining run."""
 
@@ -34,17 +74,49 @@ class PretrainRecipe(Recipe):
     model: ModelRecipe
     """A preset (nezha-4l-312), values, or a folder to go on from."""
     max_length: int = Field(default=128, ge=8)
-    """Longest example in pieces, [CLS] and [SEP] counted."""
+    """Longest example in pieces, [CLS] and [SEP] counted; with phases, the longest of theirs."""
+    phases: list[PhaseRecipe] = Field(default=[])
+    """Lengths one after another, such as 128 for 0.9 and 512 for 0.1 of the run (BERT); empty: `max_length`
+    throughout."""
     objectives: list[ObjectiveRecipe] = Field(default=[ObjectiveRecipe()], min_length=1, max_length=1)
     """What is asked."""
-    batch: BatchRecipe = BatchRecipe(pieces=8192)
+    batch: GrowingBatchRecipe = GrowingBatchRecipe(pieces=8192)
     """Size of a global batch."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
     train: ParallelTrainRecipe
-    """Steps or epochs, seed, saving."""
+    """Steps, epochs or a budget, seed, saving."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _longest_phase(cls, given: Any) -> Any:
+        phases = given.get("phases") if isinstance(given, dict) else None
+        if phases and isinstance(phases, list) and "max_length" not in given:
+            lengths = [phase.get("max_length") for phase in phases if isinstance(phase, dict)]
+            whole = [length for length in lengths if isinstance(length, int)]
+            if whole and len(whole) == len(phases):
+                return {**given, "max_length": max(whole)}
+        return given
+
+    @model_validator(mode="after")
+    def _whole_phases(self) -> Self:
+        if not self.phases:
+            return self
+        longest = max(phase.max_length for phase in self.phases)
+        if self.max_length != longest:
+            raise ValueError(
+                f"'max_length' is {self.max_length}, but the longest phase has {longest}: give one of both"
+            )
+        if abs(sum(phase.share for phase in self.phases) - 1) > 1e-6:
+            shares = ", ".join(f"{phase.share:g}" for phase in self.phases)
+            raise ValueError(f"the shares of 'phases' ({shares}) do not add up to 1")
+        if self.train.epochs is not None:
+            raise ValueError(
+                "'train.epochs' has no meaning over phases, whose epochs differ: give steps or budget"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_corpus_tokenizer(self) -> Self:

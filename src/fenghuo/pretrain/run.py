@@ -11,20 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fenghuo.corpus.loader import Cursor, Loader, collate
+from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.corpus.loader import Loader, collate
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Objective, build_objective
+from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
+from fenghuo.training.course import course_of
 from fenghuo.training.loop import Terms, to_tensors
 from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import Session, iterate_from, make_deterministic
-from fenghuo.training.world import World, together
+from fenghuo.training.session import Session, make_deterministic
+from fenghuo.training.world import ALONE, World, together
 
 HELDOUT_PIECES = 50_000
 """Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
@@ -54,7 +57,6 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
 def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     make_deterministic()
     tokenizer = corpus_tokenizer(recipe.corpus)
-    source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
     heldout = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2, split="heldout")
     objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
     model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
@@ -64,37 +66,34 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
 
     if recipe.train.parallel == "fsdp":
         shard(model, model.encoder.layer_modules(), world, methods=("encode",))
-    loader = Loader.of(
-        source,
-        objective.prepare,
-        recipe.batch,
-        seed=recipe.train.seed,
-        rank=world.rank,
-        world=world.size,
-    )
-    total = recipe.train.total_steps(loader.batches_per_epoch())
+    way = _curriculum(recipe, objective, world)
+    total = way.total_steps(recipe.train)
+    course = course_of(recipe.train, total, began_s=run.began_s, agree=world.broadcast)
     session = Session(
         run,
         model,
         learner=ObjectiveLearner(model, objective),
-        iterate=iterate_from(loader.iterate, Cursor),
-        total=total,
+        iterate=way.iterate(course),
+        course=course,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         train=recipe.train,
         label="pretrain",
+        evaluate_every=recipe.train.evaluate_every,
+        cursor=way.start,
         world=world,
-        describe=lambda cursor: [source.describe(int(index)) for index in loader.examples(Cursor(*cursor))],
+        describe=partial(way.describe, course),
     )
     evaluate = partial(heldout_figures, model, objective, heldout, seed=recipe.train.seed)
-    every = recipe.train.evaluate_every or max(1, total // 5)
+    figures: dict[str, float] | None = None
     for step in session:
-        if step.number % every == 0 or step.number == total:
+        if session.due:
             figures = evaluate()
             run.metric(step.number, **{f"heldout/{name}": value for name, value in figures.items()})
             run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
 
-    figures = evaluate()
+    if figures is None:  # all steps were taken by a process before this one
+        figures = evaluate()
     put_together(model)
     if not world.is_first:
         return
@@ -107,12 +106,22 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         "value": figures.get("mlm_accuracy"),
         "figures": figures,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "steps": total,
-        "examples": len(source),
-        "train_s": round(session.spent_s, 1),
+        "steps": session.done,
+        "examples": len(way.phases[-1].loader.source),
+        **session.result(),
     }
     write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
     run.finish(result)
+
+
+def _curriculum(recipe: PretrainRecipe, objective: Objective, world: World = ALONE) -> Curriculum:
+    def loader_of(max_length: int, batch: BatchRecipe) -> Loader:
+        source = ShardSource(recipe.corpus, max_pieces=max_length - 2)
+        return Loader.of(
+            source, objective.prepare, batch, seed=recipe.train.seed, rank=world.rank, world=world.size
+        )
+
+    return curriculum(recipe, loader_of)
 
 
 @torch.inference_mode()
@@ -146,15 +155,18 @@ def heldout_figures(
 def plan(recipe: PretrainRecipe) -> str:
     """Steps, pieces, memory and disk the run will take."""
     tokenizer = corpus_tokenizer(recipe.corpus)
-    source = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2)
     objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
     model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=0)
-    loader = Loader.of(source, objective.prepare, recipe.batch, seed=0)
-    return training_plan(
+    way = _curriculum(recipe, objective)
+    first = way.phases[0]
+    told = training_plan(
         model,
-        examples=len(source),
-        pieces=int(source.lengths.sum()),
-        batches=loader.batches_per_epoch(),
+        examples=len(first.loader.source),
+        pieces=int(first.loader.source.lengths.sum()),
+        batches=first.loader.batches_per_epoch() // first.parts,
         train=recipe.train,
+        optimizer=recipe.optimizer,
+        steps=way.total_steps(recipe.train),
         judged=False,
     )
+    return "\n".join([told, *way.told()])

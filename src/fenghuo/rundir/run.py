@@ -44,6 +44,8 @@ class RunDir:
         self.model = path / "model"
         self.checkpoints = path / "checkpoints"
         self._lock = lock
+        self.began_s = time.monotonic()
+        """When this process began to work on the run: what its share of a time budget counts from."""
         self._metrics = Metrics(path / "metrics.jsonl")
 
     @classmethod

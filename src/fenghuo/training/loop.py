@@ -5,8 +5,8 @@ It logs nothing, saves nothing and decides no end; whoever reads it does that, i
 
 from __future__ import annotations
 
+import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,6 +39,10 @@ class Step:
     pieces: int
     """Of all ranks."""
     spent_s: float
+    scale: float | None = None
+    """What the loss was multiplied with, under fp16."""
+    skipped: bool = False
+    """The gradient overflowed in fp16, so the weights stayed."""
     stop: bool = False
     """Whether any rank was asked to end, which all of them know by now."""
 
@@ -65,9 +69,19 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 autocast, or nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    """Autocast to bf16 or fp16, or nothing for fp32."""
+    half = HALVES.get(precision)
+    return torch.autocast(device.type, dtype=half) if half else nullcontext()
+
+
+def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps small gradients above fp16's smallest number: 65,536, halved at an overflow, doubled after 2,000
+    steps without one (torch's own numbers; NEZHA begins at 2^32 and doubles after 1,000). None but for fp16."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
 def steps(
@@ -79,8 +93,9 @@ def steps(
     *,
     start: int,
     seed: int,
-    clip: float,
+    clip: float | None,
     precision: str = "fp32",
+    scaler: torch.amp.GradScaler | None = None,
     world: World = ALONE,
     stop: Callable[[], bool] = lambda: False,
     judge: Callable[[float, float], str | None] = no_number,
@@ -91,13 +106,18 @@ def steps(
         batches: (cursor after the batch, this rank's micro-batches).
         rate_of: step number → learning rate.
         start: steps already taken.
-        clip: largest global gradient norm.
+        clip: largest global gradient norm, in units of the loss as it is, scaled or not; None: no bound.
+        scaler: see `loss_scaler`.
         world: the ranks that take this step together.
         stop: whether this rank was asked to end; `Step.stop` says the same on all ranks.
-        judge: (loss, gradient norm) → why the step must not be taken, or None.
+        judge: (loss, gradient norm) → why the step must not be taken, or None. An overflow in fp16 is not its business.
 
     The loss of a step is Σ over terms of (sum over all micro-batches of all ranks) / (number asked in all of them): a
     mean over what was asked, not a mean of the micro-batches' means.
+
+    A gradient that overflows in fp16 costs its step: the weights and the optimizer's moments stay, the batch is spent,
+    the number and with it the schedule go on (NEZHA's and NVIDIA's counters stand still instead), so that a run's
+    length is known.
 
     Raises:
         UntakenError: what `judge` said; the weights are those before the step.
@@ -109,19 +129,28 @@ def steps(
         model.train()
         seed_step(seed, number, world.rank)
         counts, pieces, mine = asking.agree(micro_batches)
-        means = _accumulate(mine, asking, counts, device, precision)
+        means = _accumulate(mine, asking, counts, device, precision, scaler)
         figures = world.all_sum(means | {"stop": float(stop())})
         stopping = figures.pop("stop") > 0
-        norm = whole(nn.utils.clip_grad_norm_(model.parameters(), clip)).item()
-        if (why := judge(figures["loss"], norm)) is not None:
+        scale = None if scaler is None else scaler.get_scale()
+        asked = any(weight.grad is not None for weight in model.parameters())
+        if scaler is not None and asked:
+            scaler.unscale_(optimizer)
+        norm = whole(nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip is None else clip)).item()
+        skipped = scale is not None and scale > 1 and not math.isfinite(norm)
+        if (why := judge(figures["loss"], 0.0 if skipped else norm)) is not None:
             optimizer.zero_grad(set_to_none=True)
             raise UntakenError(number, why, figures, norm)
         rate = rate_of(number)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.step()
+        if not skipped:  # the scaler's own `step` would ask the device once more
+            optimizer.step()
+        if scaler is not None and asked:
+            scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        yield Step(number, cursor, figures, norm, rate, pieces, time.perf_counter() - began_s, stopping)
+        spent_s = time.perf_counter() - began_s
+        yield Step(number, cursor, figures, norm, rate, pieces, spent_s, scale, skipped, stopping)
 
 
 def _accumulate(
@@ -130,9 +159,16 @@ def _accumulate(
     counts: Mapping[str, float],
     device: torch.device,
     precision: str,
+    scaler: torch.amp.GradScaler | None,
 ) -> dict[str, float]:
     """Backward over every micro-batch; this rank's part of the global means of all terms."""
-    means: dict[str, float] = defaultdict(float)
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, value: Tensor) -> None:
+        # In float64, and on the device: a number asked for here would make it wait in every micro-batch.
+        value = value.detach().double()
+        sums[name] = sums[name] + value if name in sums else value
+
     for place, (batch, factor) in enumerate(micro_batches, start=1):
         with asking.between(last=place == len(micro_batches)):
             with autocast(precision, device):
@@ -140,12 +176,12 @@ def _accumulate(
             parts = {name: total / max(counts.get(name, 0), 1) for name, total in terms.loss.items()}
             loss = torch.stack([part.float() for part in parts.values()]).sum()
             if loss.requires_grad:  # a micro-batch that asks nothing has nothing to give back
-                (loss * factor).backward()  # type: ignore[no-untyped-call]
+                loss_here = loss * factor
+                (loss_here if scaler is None else scaler.scale(loss_here)).backward()  # type: ignore[no-untyped-call]
         if not factor:  # lent by another rank, which counts it
             continue
-        for name, part in parts.items():
-            means[name] += part.item()
-        means["loss"] += loss.item()
+        for name, part in {**parts, "loss": loss}.items():
+            add(name, part)
         for name, total in terms.seen.items():
-            means[name] += total.item() / max(counts.get(name, 0), 1)
-    return dict(means)
+            add(name, total.double() / max(counts.get(name, 0), 1))
+    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) if sums else {}

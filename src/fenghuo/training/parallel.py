@@ -142,6 +142,12 @@ def whole(tensor: Tensor) -> Tensor:
     return put_together
 
 
+def local(tensor: Any) -> Tensor:
+    """This rank's part of a cut tensor, without a copy; any other as it is, without its gradient's history."""
+    part: Tensor = tensor.to_local() if is_cut(tensor) else tensor
+    return part.detach()
+
+
 def cut_like(tensor: Tensor, like: Any) -> Tensor:
     """This rank's part of a whole tensor that all ranks hold, cut as `like` is."""
     if not is_cut(like):

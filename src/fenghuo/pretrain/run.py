@@ -96,7 +96,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         evaluate_every=recipe.train.evaluate_every,
         cursor=way.start,
         world=world,
-        describe=lambda _: way.examples(),
+        describe=partial(way.describe, course),
     )
     evaluate = partial(heldout_figures, model, questions, heldout, seed=recipe.train.seed)
     figures: dict[str, float] | None = None

@@ -217,9 +217,13 @@ def course_of(
     steps: int | None,
     *,
     began_s: float,
-    agree: Callable[[Reading], Reading] = lambda reading: reading,
+    agree: Callable[[Reading], Reading] = lambda own: own,
 ) -> BySteps:
-    """The course a recipe asks for: so many steps, or its budget where they are None (see `ByClock` for the rest)."""
+    """The course a recipe asks for: so many steps, or its budget where they are None.
+
+    Args:
+        agree: see `ByClock`.
+    """
     if steps is not None:
         return BySteps(steps)
     assert train.budget is not None

@@ -128,7 +128,7 @@ class TrainRecipe(Recipe):
     jump: float | None = Field(default=None, gt=1)
     """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
     skip: tuple[tuple[int, ...], ...] = ()
-    """Batches to leave out, each by the numbers that a bad loss was named with."""
+    """Places of batches to leave out, as a run that ended because of its loss named them."""
 
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Optimizer steps of the whole run; None where the clock decides."""
@@ -158,8 +158,9 @@ class ParallelTrainRecipe(TrainRecipe):
 
     @model_validator(mode="after")
     def _one_scale(self) -> Self:
+        """A part of a gradient may overflow where the others do not."""
         if self.parallel == "fsdp" and self.precision == "fp16":
-            raise ValueError("fp16 under fsdp: each rank would find its own loss scale; give bf16, or ddp")
+            raise ValueError("'precision' fp16 does not go with 'parallel' fsdp: give bf16, or ddp")
         return self
 
 

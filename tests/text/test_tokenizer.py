@@ -37,7 +37,7 @@ def library_pieces(
 
 @cache
 def library(tokenizer: Tokenizer, plain: bool) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer.from_str(tokenizer._files.tokenizer_json)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.files.tokenizer_json)
     backend.encode_special_tokens = plain
     return backend
 
@@ -257,7 +257,7 @@ def test_frame(tokenizer: Tokenizer) -> None:
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(3, 40))
 def test_frame_cuts_as_the_library_does(tokenizer: Tokenizer, of_a: int, of_b: int, max_length: int) -> None:
-    backend = tokenizers.Tokenizer.from_str(tokenizer._files.tokenizer_json)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.files.tokenizer_json)
     backend.enable_truncation(max_length)
     wanted = backend.encode("中" * of_a, "文" * of_b)
     ids, segments = frame(

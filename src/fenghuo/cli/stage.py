@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -18,6 +19,7 @@ from fenghuo.cli.voice import COMMON, SWITCH, with_voice
 from fenghuo.config import Recipe, RecipeKey, dump_recipe, read_recipe, recipe_keys, template
 from fenghuo.errors import MissingExtraError, RecipeError, UsageError
 from fenghuo.progress import say
+from fenghuo.ranks import is_first, size
 from fenghuo.rundir import RunDir
 
 TOP = Group("Recipe", "Keys of the recipe, which may stand in the YAML file too; a flag wins.", sort_key=1)
@@ -40,6 +42,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
         dry_run: Annotated[bool, SWITCH] = False,
         device: Annotated[str | None, Parameter(group=COMMON)] = None,
         seed: Annotated[str | None, Parameter(group=COMMON)] = None,
+        budget: Annotated[str | None, Parameter(group=COMMON)] = None,
         **given: Any,
     ) -> int:
         """
@@ -52,11 +55,14 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
             dry_run: Show what the run would do and take. Run nothing.
             device: Where the arithmetic is done: cpu, or auto, which is the same so far.
             seed: What everything random grows from; short for the recipe's key of that name.
+            budget: How long the run may take, such as 2h; short for the recipe's key of that name.
         """
+        began_s = time.monotonic()
         overrides = {keys[name].path: value for name, value in given.items() if value is not None}
         known = [key.path for key in keys.values()]
         _put_short(overrides, known, verb, "device", device)
         _put_short(overrides, known, verb, "seed", seed)
+        _put_short(overrides, known, verb, "budget", budget)
         if print_recipe and recipe is None and not overrides:
             sys.stdout.write(template(kind))
             return 0
@@ -66,7 +72,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
         elif dry_run:
             print(load(stage.run.replace(":run", ":plan"))(resolved))
         else:
-            _run(verb, stage, resolved, recipe, out, overwrite=overwrite, resume=resume)
+            _run(verb, stage, resolved, recipe, out, overwrite=overwrite, resume=resume, began_s=began_s)
         return 0
 
     return with_voice(command, _flags(keys))
@@ -81,20 +87,25 @@ def _run(
     *,
     overwrite: bool,
     resume: Literal["auto", "never"],
+    began_s: float,
 ) -> None:
     if out is None:
         raise UsageError("needs --out RUN, the run folder to make")
+    if size() > 1 and not stage.spreads:
+        raise UsageError(f"{verb} runs in one process: start it without torchrun")
     work = load(stage.run)  # before the folder is touched: a missing package must not cost an old run
     inputs = [] if path is None or path.resolve() == (out / "recipe.yaml").resolve() else [path]
     run = RunDir.open(out, verb=verb, recipe=recipe, overwrite=overwrite, resume=resume, inputs=inputs)
+    run.began_s = began_s
     if run.state == "finished":
-        if not (out / "report.html").exists():
+        if is_first() and not (out / "report.html").exists():
             _page(run)  # a signal or a full disk came between the result and its page
         say(f"{out}: this run is finished; nothing to do")
         return
     try:
         work(recipe, run)
-        _page(run)
+        if is_first():
+            _page(run)
     except (Exception, KeyboardInterrupt) as error:
         _give_up(error, run)
     finally:

@@ -43,5 +43,6 @@ def plan(recipe: DistillRecipe) -> str:
         pieces=int(lengths.sum()),
         batches=batches,
         train=recipe.train,
+        optimizer=recipe.optimizer,
         judged=judged,
     )

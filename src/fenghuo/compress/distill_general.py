@@ -53,8 +53,8 @@ def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
         "metric": "train_loss",
         "value": last.get("train/loss"),
         "parameters": sum(weight.numel() for weight in student.parameters()),
-        "steps": session.total,
-        "train_s": round(session.spent_s, 1),
+        "steps": session.done,
+        **session.result(),
     }
     run.log(f"{run.model}: a student of {result['parameters']:,} parameters, loss {result['value']:.4f}")
     write_card(run.model, title="General student", recipe=recipe, result=result)

@@ -70,6 +70,7 @@ def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
         "parameters": sum(weight.numel() for weight in student.parameters()),
         "rows": len(splits.train[0]),
         "steps": first + session.done,
+        **session.result(),
         "train_s": round(inside_s + session.spent_s, 1),
         **splits.figures(
             lambda rows, examples: evaluate_model(student, task, rows, examples, tokenizer), task.metric
@@ -112,7 +113,7 @@ def _imitate_inside(
     session = session_of(recipe, run, pair, learner, loader, label="distill (inside)", intermediate=True)
     for _ in session:
         pass  # no dev set to stop by: this stage teaches no answers
-    return session.total, session.spent_s
+    return session.done, session.spent_s
 
 
 def _imitate_answers(
@@ -131,10 +132,18 @@ def _imitate_answers(
     source = SoftSource(examples, asked_logits(teacher, task, examples))
     loader = Loader.of(source, prepare_soft, recipe.batch, seed=recipe.train.seed)
     learner = ImitateAnswers(student, task, recipe.match.temperature)
-    session = session_of(recipe, run, student, learner, loader, label="distill (answers)", first=first)
-    every = recipe.train.evaluate_every or loader.batches_per_epoch()
-    for step in session:
-        if splits.dev is not None and (step.number % every == 0 or step.number == session.total):
+    session = session_of(
+        recipe,
+        run,
+        student,
+        learner,
+        loader,
+        label="distill (answers)",
+        first=first,
+        evaluate_every=recipe.train.evaluate_every or loader.batches_per_epoch(),
+    )
+    for _ in session:
+        if splits.dev is not None and session.due:
             figures = evaluate_model(student, task, *splits.dev, tokenizer)
             if not session.judge(figures[task.metric], figures, patience=recipe.train.patience):
                 break

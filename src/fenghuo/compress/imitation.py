@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from torch import nn
 
 from fenghuo.compress.match import ImitateInside, paired_states
@@ -10,6 +12,7 @@ from fenghuo.corpus.loader import Cursor, Loader
 from fenghuo.net.model import Model
 from fenghuo.net.projection import Projections
 from fenghuo.rundir import RunDir
+from fenghuo.training.course import course_of
 from fenghuo.training.loop import Learner
 from fenghuo.training.session import Session, iterate_from
 
@@ -32,18 +35,24 @@ def session_of(
     label: str,
     first: int = 0,
     intermediate: bool = False,
+    evaluate_every: int | None = None,
 ) -> Session:
     """The session of one phase, as the recipe has it.
 
     Args:
         first: steps of the phase before.
         intermediate: stage 1 of task distillation, whose length and rates are values of `intermediate`.
+        evaluate_every: see `Session`.
     """
     train, optimizer, schedule, folder = recipe.train, recipe.optimizer, recipe.schedule, ""
     if intermediate:
         assert recipe.intermediate is not None
         train = train.model_copy(
-            update={"steps": recipe.intermediate.steps, "epochs": recipe.intermediate.epochs}
+            update={
+                "steps": recipe.intermediate.steps,
+                "epochs": recipe.intermediate.epochs,
+                "budget": None,
+            }
         )
         optimizer = optimizer.model_copy(update={"learning_rate": recipe.intermediate.learning_rate})
         schedule, folder = recipe.intermediate.schedule, "inside"
@@ -52,11 +61,17 @@ def session_of(
         model,
         learner=learner,
         iterate=iterate_from(loader.iterate, Cursor),
-        total=train.total_steps(loader.batches_per_epoch()),
+        # A budget is that of the second stage where there are two.
+        course=course_of(
+            train,
+            train.total_steps(loader.batches_per_epoch()),
+            began_s=time.monotonic() if first else run.began_s,
+        ),
         optimizer=optimizer,
         schedule=schedule,
         train=train,
         label=label,
+        evaluate_every=evaluate_every,
         folder=folder,
         first=first,
     )

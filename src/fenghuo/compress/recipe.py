@@ -122,7 +122,7 @@ class DistillRecipe(Recipe):
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
     train: PatientTrainRecipe
-    """Steps or epochs of the general stage, or of stage 2 of the task stage."""
+    """Steps, epochs or budget of the general stage, or of stage 2 of the task stage."""
 
     @model_validator(mode="after")
     def _keys_of_the_stage(self) -> Self:

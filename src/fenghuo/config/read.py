@@ -24,6 +24,8 @@ R = TypeVar("R", bound=Recipe)
 def read_recipe(kind: type[R], path: Path | None, overrides: Mapping[str, Any]) -> R:
     """Make a recipe from a YAML file and flags; a flag wins over the file, the file over a default.
 
+    Of keys of which one is given (`train.steps`, `train.epochs`) a flag takes the place of another in the file.
+
     Args:
         kind: the recipe's class.
         path: YAML file, or None where the flags say all.
@@ -37,7 +39,12 @@ def read_recipe(kind: type[R], path: Path | None, overrides: Mapping[str, Any]) 
     values = {} if path is None else read_yaml(path)
     known = {key.path: key for key in recipe_keys(kind)}
     for path_of_key, value in overrides.items():
-        _put(values, path_of_key, _plain(value, known.get(path_of_key), path_of_key))
+        key = known.get(path_of_key)
+        plain = _plain(value, key, path_of_key)
+        for other in key.instead_of if key is not None and plain is not None else ():
+            if other not in overrides and _has(values, other):
+                _put(values, other, None)
+        _put(values, path_of_key, plain)
     if not values:
         required = [key.path for key in known.values() if key.required]
         # `train` is not named where `train.steps` is.
@@ -84,6 +91,15 @@ def _plain(value: Any, key: RecipeKey | None, path: str) -> Any:
 
 def _looks_nested(value: Any) -> bool:
     return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+
+
+def _has(values: Mapping[str, Any], path: str) -> bool:
+    here: Any = values
+    for name in path.split("."):
+        if not isinstance(here, dict) or name not in here:
+            return False
+        here = here[name]
+    return True
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:

@@ -27,6 +27,9 @@ class Recipe(BaseModel):
     exactly_one: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Groups of keys of which one is given and the others are null; giving one undoes another's default."""
 
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Keys that an unfinished run may be gone on with under other values."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -79,6 +82,14 @@ class Recipe(BaseModel):
                 raise ValueError(f"give exactly one of {' and '.join(repr(name) for name in group)}")
         return self
 
+    def changeable_paths(self) -> Iterator[str]:
+        """The dotted paths of all `changeable` keys, those of parts too."""
+        yield from self.changeable
+        for name in type(self).model_fields:
+            part = getattr(self, name)
+            if isinstance(part, Recipe):
+                yield from (f"{name}.{path}" for path in part.changeable_paths())
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeKey:
@@ -93,6 +104,8 @@ class RecipeKey:
     help: str
     section: bool
     """It holds a part (a nested recipe) and nothing else, so its keys are given one by one."""
+    instead_of: tuple[str, ...] = ()
+    """Paths of the keys that are null where this one is given."""
 
     @property
     def many(self) -> bool:
@@ -152,6 +165,13 @@ def _keys(kind: type[Recipe], prefix: str, *, required: bool, instance: Recipe |
             default=default,
             help=" ".join((field.description or "").split()),
             section=len(parts) == 1 and all(one is NoneType for one in kinds if one not in parts),
+            instead_of=tuple(
+                prefix + other
+                for group in kind.exactly_one
+                if name in group
+                for other in group
+                if other != name
+            ),
         )
         for part in parts:
             within = default if isinstance(default, part) else None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.corpus import extend
-from fenghuo.corpus.clean import add_up
+from fenghuo.corpus.clean import Cleaner, add_up
+from fenghuo.corpus.contamination import read_index
 from fenghuo.corpus.duplicates import mark_repeats
+from fenghuo.corpus.evaluation import find_evaluation
+from fenghuo.corpus.figures import all_lengths, as_lines, contamination, near_duplicates, summary
 from fenghuo.corpus.files import cut_into_parts, find_files
 from fenghuo.corpus.format import ShardLine, write_manifest
+from fenghuo.corpus.near import mark_near_repeats
+from fenghuo.corpus.places import Places
 from fenghuo.corpus.plan import plan as plan
-from fenghuo.corpus.read import count_lines
 from fenghuo.corpus.work import Work
 from fenghuo.errors import DataError, MissingExtraError, StoppedError
 from fenghuo.progress import track
@@ -26,8 +28,7 @@ from fenghuo.text.words import load_segmenter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fenghuo.corpus.files import Range
-    from fenghuo.corpus.recipe import CorpusRecipe
+    from fenghuo.corpus.recipe import CorpusRecipe, DedupRecipe
 
 _MANY_UNKNOWN = 0.02  # share of pieces
 
@@ -42,10 +43,12 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     """
     began_s = time.monotonic()
     tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
+    Cleaner(recipe.clean)  # a package that is missing, or a language nobody knows, is told before the work
     fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
     files = find_files(recipe.input)
     taken = extend.find_shards(recipe.extend, fingerprints)
-    data = [("data", Path(file.path)) for file in files]
+    against = find_evaluation(recipe.decontaminate.against) if recipe.decontaminate else []
+    data = [("data", Path(path)) for path in (*(file.path for file in files), *(path for path, _ in against))]
     run.environment(seed=None, inputs=[*extend.inputs_of(recipe.extend), *data])
     parts = cut_into_parts(files, recipe.shards.input_mb)
     work = Work(run.path, parts, taken, fingerprints)
@@ -75,7 +78,14 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
         work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     tokenizer.save(run.path / "tokenizer")
-    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, parts))
+    places = Places(parts)
+    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, places))
+    if recipe.dedup.near:
+        result["near_duplicates"] = near_duplicates(*work.clusters(), reports, places)
+    if recipe.decontaminate:
+        _, rows = read_index(recipe.decontaminate, simplified=recipe.clean.simplified)
+        result["evaluation"], hit = contamination(recipe.decontaminate, rows, reports)
+        write_atomic(run.path / "evaluation_rows.jsonl", as_lines(hit))
     write_manifest(work.shards, lines, fingerprints=fingerprints)
     unknown = result["unknown_pieces"] / result["pieces"]
     if unknown > _MANY_UNKNOWN:
@@ -85,6 +95,8 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     spent_s = time.monotonic() - began_s
     counts = f"{result['documents']:,} documents, {result['pieces']:,} pieces in {len(lines)} shards"
     run.log(f"{counts}; left out: {_why(result)}")
+    for line in summary(result):
+        run.log(line)
     speed = round(result["read"]["characters"] / spent_s)
     run.finish({**result, "build_s": round(spent_s, 1), "characters_per_s": speed})
     work.clear()
@@ -94,7 +106,7 @@ def _build(recipe: CorpusRecipe, work: Work) -> None:
     """The passes: read, clean and sign; decide what repeats; write. Without anything to decide, one."""
     # datatrove takes a second to import: not before it is needed.
     try:
-        from fenghuo.corpus import steps
+        from fenghuo.corpus import rules, steps
         from fenghuo.corpus.executor import interrupted_by_sigterm, open_executor
         from fenghuo.corpus.take import Take
     except ModuleNotFoundError as problem:
@@ -112,14 +124,20 @@ def _build(recipe: CorpusRecipe, work: Work) -> None:
     write = steps.Shards(
         work.shards, tokenizer=recipe.tokenizer, segmenter=recipe.segmenter, heldout=recipe.heldout
     )
+    dedup = recipe.dedup
     most = max(len(work.part_bytes), len(work.taken_bytes))
     with interrupted_by_sigterm(), open_executor(recipe.executor, most) as execute:
-        if recipe.dedup.exact:
+        if dedup.exact or dedup.near:
             texts = work.folder("texts")
-            go("sign", work.part_bytes, [*read, steps.Sign(work.folder("signatures")), steps.Store(texts)])
-            work.once("repeats", lambda: _decide(work))
-            read, decided = [steps.Stored(texts)], [steps.Keep(work.folder("repeats"))]
-        repeats = work.folder("repeats") if decided else None
+            sign: list[Any] = [steps.Sign(work.folder("signatures"))]
+            if dedup.near:
+                sign.append(rules.SignNear(work.folder("near"), dedup.near))
+            go("sign", work.part_bytes, [*read, *sign, steps.Store(texts)])
+            work.once("repeats", lambda: _decide(work, dedup))
+            read, decided = [steps.Stored(texts)], [steps.Keep(work.folder("repeats"), work.shown)]
+        if recipe.decontaminate:
+            decided.append(rules.Decontaminate(recipe.decontaminate, simplified=recipe.clean.simplified))
+        repeats = work.folder("repeats") if dedup.exact else None
         take = Take(
             work.taken_file, repeats, work.shards, tokenizer=recipe.tokenizer, fingerprints=work.fingerprints
         )
@@ -127,10 +145,14 @@ def _build(recipe: CorpusRecipe, work: Work) -> None:
         go("write", work.part_bytes, [*read, *decided, write])
 
 
-def _decide(work: Work) -> None:
-    """Say of each document, of finished corpora first, whether it repeats an earlier one."""
-    work.sign_taken()
-    mark_repeats(work.files("signatures"), work.files("repeats"))
+def _decide(work: Work, dedup: DedupRecipe) -> None:
+    """Say of each document, of finished corpora first, whether it repeats an earlier one. Near ones are told among the
+    input's alone: a finished corpus keeps no keys of them."""
+    if dedup.exact:
+        work.sign_taken()
+        mark_repeats(work.files("signatures"), work.files("repeats"))
+    if dedup.near:
+        work.keep_clusters(mark_near_repeats(work.part_files("near"), work.part_files("repeats")))
 
 
 def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -150,6 +172,7 @@ def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]
         "read": {
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
+        "lengths": all_lengths(reports),
         "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
         "removed": add_up([step["removed"] for step in steps if "removed" in step]),
         "mended": add_up([report["clean"]["mended"] for report in reports]),
@@ -163,18 +186,17 @@ def _why(result: dict[str, Any]) -> str:
     return ", ".join([*reasons, f"{result['bad_lines']:,} bad lines"])
 
 
-def _bad_lines(reports: Sequence[dict[str, Any]], parts: Sequence[tuple[Range, ...]]) -> str:
+def _bad_lines(reports: Sequence[dict[str, Any]], places: Places) -> str:
     """One JSON object a line that could not be read: file, line, reason, excerpt."""
-    lines_of = cache(count_lines)
-    found = []
-    for report, group in zip(reports, parts, strict=True):
-        for bad in report["read text"]["bad_lines"]:
-            here = group[bad["range"]]
-            before = [
-                one for each in parts for one in each if one.file == here.file and one.begin < here.begin
-            ]
-            line = bad["line"] + sum(lines_of(one) for one in before)
-            found.append(
-                {"file": bad["source"], "line": line, "reason": bad["reason"], "excerpt": bad["excerpt"]}
-            )
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
+    return as_lines(
+        [
+            {
+                "file": bad["source"],
+                "line": places.line(part, bad["range"], bad["line"]),
+                "reason": bad["reason"],
+                "excerpt": bad["excerpt"],
+            }
+            for part, report in enumerate(reports)
+            for bad in report["read text"]["bad_lines"]
+        ]
+    )

@@ -5,6 +5,7 @@ A step's `figures` are what it counted in its task, for the report of that task.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import asdict
 from functools import cache
@@ -18,7 +19,9 @@ from datatrove.pipeline.base import PipelineStep
 from fenghuo.corpus import texts
 from fenghuo.corpus.clean import Cleaner, Count, signature
 from fenghuo.corpus.duplicates import save_signatures
+from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
+from fenghuo.corpus.near import NEAR
 from fenghuo.corpus.parts import read_parts
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 COUNTED = ("characters", "words", "sentences", "unknown_pieces")
 SHARD_PIECES = 8_000_000  # about 18 MB; a shard is put together in memory
+_HEAD = 160  # characters of a document that are shown
 _TOGETHER = 1 << 15  # characters that are cut into pieces and words at once: numpy costs something a call
 
 
@@ -61,7 +65,8 @@ class Read(PipelineStep):  # type: ignore[misc]
             for found in read_range(part, set_aside):
                 documents += 1
                 characters += len(found.text)
-                yield Document(found.text, id="", metadata={"source": found.source})
+                place = {"source": found.source, "range": number, "line": found.line}
+                yield Document(found.text, id="", metadata=place)
         lines = [{"range": number, **asdict(line)} for number, line in bad]
         self.figures = {"documents": documents, "characters": characters, "bad_lines": lines}
 
@@ -139,24 +144,34 @@ class Stored(PipelineStep):  # type: ignore[misc]
 
 
 class Keep(PipelineStep):  # type: ignore[misc]
-    """Documents that repeat no earlier one, as decided over all parts."""
+    """Documents that repeat no earlier one, as decided over all parts.
+
+    Args:
+        folder: of the decisions.
+        shown: file with (part, document) of those whose beginnings the report will show; may be absent.
+    """
 
     name, type = "keep first", "fenghuo"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown: Path) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.shown = folder, shown
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         repeats = np.load(self.folder / f"{rank:05d}.npy").tolist()
-        count = Count()
-        for document, repeated in zip(data, repeats, strict=True):
+        asked = json.loads(self.shown.read_bytes()) if self.shown.exists() else []
+        wanted = {document for cluster in asked for part, document in cluster if part == rank}
+        removed, heads = dict[str, Count](), list[dict[str, Any]]()
+        for number, (document, repeated) in enumerate(zip(data, repeats, strict=True)):
+            if number in wanted:
+                heads.append({"document": number, "text": document.text[:_HEAD], **document.metadata})
             if repeated:
-                count.add(document.text, len(document.text))
+                rule = "near_duplicate" if repeated == NEAR else "duplicate"
+                removed.setdefault(rule, Count()).add(document.text, len(document.text))
             else:
                 yield document
-        self.figures = {"removed": {"duplicate": count.to_json()} if count.count else {}}
+        self.figures = {"removed": {rule: count.to_json() for rule, count in removed.items()}, "shown": heads}
 
 
 class Shards(PipelineStep):  # type: ignore[misc]
@@ -183,12 +198,14 @@ class Shards(PipelineStep):  # type: ignore[misc]
             lines.append(write_shard(path, waiting, vocabulary_size=size, fingerprints=fingerprints))
             waiting.clear()
 
+        lengths = dict[str, list[int]]()
         for group in _groups(data):
             found, removed = self._cut(group, tokenizer, segmenter)
             for text in removed:  # characters of private use, or marks that a normalizer takes away
                 empty.add(text, len(text))
             if len(found.lengths):
                 figures.update(count_up(figures, found, tokenizer.vocabulary.unk))
+                add_lengths(lengths, found)
                 waiting.append(found)
                 pieces += len(found.pieces)
             if pieces >= SHARD_PIECES:
@@ -197,7 +214,8 @@ class Shards(PipelineStep):  # type: ignore[misc]
         if waiting:
             write()
         counts = {"no_pieces": empty.to_json()} if empty.count else {}
-        self.figures = {**figures, "removed": counts, "shards": [asdict(line) for line in lines]}
+        shards = [asdict(line) for line in lines]
+        self.figures = {**figures, "lengths": lengths, "removed": counts, "shards": shards}
         return iter(())
 
     def _cut(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fenghuo.corpus.files import Range
+    from fenghuo.corpus.near import Clusters
 
 
 class Work:
@@ -62,6 +63,24 @@ class Work:
             self.folder(name) / one
             for one in (*names, *(f"{n:05d}.npy" for n in range(len(self.part_bytes))))
         ]
+
+    def part_files(self, name: str) -> list[Path]:
+        """A file in that folder of each part."""
+        return self.files(name)[len(self.taken) :]
+
+    @property
+    def shown(self) -> Path:
+        """(part, document) of near duplicates that the report will show."""
+        return self.home / "shown.json"
+
+    def keep_clusters(self, found: Clusters) -> None:
+        """Keep what was decided of near duplicates, for the report."""
+        write_atomic(self.home / "clusters.json", json.dumps(found.to_json()))
+        write_atomic(self.shown, json.dumps(found.samples))
+
+    def clusters(self) -> tuple[dict[str, Any], list[list[list[int]]]]:
+        """What `keep_clusters` kept: counts, and which documents will be shown."""
+        return json.loads((self.home / "clusters.json").read_bytes()), json.loads(self.shown.read_bytes())
 
     def once(self, name: str, work: Callable[[], None]) -> None:
         """Do it, unless a run before this one did."""

@@ -20,6 +20,7 @@ from fenghuo.tasks.recipe import TaskRecipe
 from fenghuo.tasks.splits import Splits, read_splits
 from fenghuo.tasks.task import Task, TaskSource, build_task, prepare, task_block, task_from_rows
 from fenghuo.text.tokenizer import Tokenizer
+from fenghuo.training.course import course_of
 from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, iterate_from, make_deterministic
 
@@ -29,21 +30,21 @@ def run(recipe: FinetuneRecipe, run: RunDir) -> None:
     make_deterministic()
     tokenizer, task, splits, model = _set_up(recipe, run)
     loader = _loader(recipe, splits)
-    total = recipe.train.total_steps(loader.batches_per_epoch())
+    batches = loader.batches_per_epoch()
     session = Session(
         run,
         model,
         learner=TaskLearner(model, task),
         iterate=iterate_from(loader.iterate, Cursor),
-        total=total,
+        course=course_of(recipe.train, recipe.train.total_steps(batches), began_s=run.began_s),
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         train=recipe.train,
         label="finetune",
+        evaluate_every=recipe.train.evaluate_every or batches,
     )
-    every = recipe.train.evaluate_every or loader.batches_per_epoch()
-    for step in session:
-        if splits.dev is not None and (step.number % every == 0 or step.number == total):
+    for _ in session:
+        if splits.dev is not None and session.due:
             figures = evaluate_model(model, task, *splits.dev, tokenizer)
             if not session.judge(figures[task.metric], figures, patience=recipe.train.patience):
                 break
@@ -62,6 +63,7 @@ def plan(recipe: FinetuneRecipe) -> str:
         pieces=int(lengths.sum()),
         batches=loader.batches_per_epoch(),
         train=recipe.train,
+        optimizer=recipe.optimizer,
         judged=splits.dev is not None,
     )
 
@@ -134,7 +136,7 @@ def _finish(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "rows": len(splits.train[0]),
         "steps": session.done,
-        "train_s": round(session.spent_s, 1),
+        **session.result(),
         **splits.figures(
             lambda rows, examples: evaluate_model(model, task, rows, examples, tokenizer), task.metric
         ),

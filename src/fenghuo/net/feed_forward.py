@@ -22,6 +22,9 @@ class FeedForward(nn.Module):
     """The second half of a layer: two linear maps, added to their input; the sum is normalized, or the input before
     them (`norm_first`)."""
 
+    compiles = True
+    """Worth a kernel of its own where there is a compiler: one call after another on the same numbers."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.inner = nn.Linear(config.width, config.inner_width)

@@ -69,7 +69,7 @@ class Tokenizer:
     """A tokenizer of the `tokenizers` library with the names of its special pieces."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
+        self.files = files
         self._backend: Any = tokenizers.Tokenizer.from_str(files.tokenizer_json)
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -97,22 +97,20 @@ class Tokenizer:
 
         transformers' `AutoTokenizer` reads the folder: same pieces, same offsets, same framing.
         """
-        write_files(self._files, folder)
+        write_files(self.files, folder)
 
     def plain(self) -> Tokenizer:
         """The same tokenizer, to which a literal `[MASK]` in the text is text like any other: for corpora."""
-        twin = Tokenizer(self._files)
+        twin = Tokenizer(self.files)
         twin._backend.encode_special_tokens = True
         return twin
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        ids = self._files.specials
+        ids = self.files.specials
         names = self.pieces()
         specials = {
-            piece["id"]
-            for piece in json.loads(self._files.tokenizer_json)["added_tokens"]
-            if piece["special"]
+            piece["id"] for piece in json.loads(self.files.tokenizer_json)["added_tokens"] if piece["special"]
         }
         replaceable = [
             i
@@ -126,22 +124,22 @@ class Tokenizer:
             cls=ids["cls_token"],
             sep=ids["sep_token"],
             mask=ids["mask_token"],
-            between=self._files.framing.between,
-            second_segment=self._files.framing.second,
+            between=self.files.framing.between,
+            second_segment=self.files.framing.second,
             replaceable=np.array(replaceable, np.int64),
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits: equal where the same text gives the same pieces and the same special pieces."""
-        parts = json.loads(self._files.tokenizer_json)
+        parts = json.loads(self.files.tokenizer_json)
         decisive = {key: parts.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
-        decisive["specials"] = self._files.specials
+        decisive["specials"] = self.files.specials
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def pieces(self) -> list[str]:
         """Every piece by its id."""
-        return list(self._files.pieces)
+        return list(self.files.pieces)
 
     def encode(self, text: str) -> Pieces:
         """One text's pieces. Any `str` is right: lone surrogates, NUL and the empty text too."""

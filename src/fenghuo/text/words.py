@@ -112,6 +112,15 @@ def spans_of_joined(segmenter: Segmenter, texts: Sequence[str]) -> NDArray[np.in
     return np.array(found, np.int64).reshape(-1, 2)
 
 
+def ideograph_edges(segmenter: Segmenter, text: str) -> NDArray[np.int64]:
+    """The places in `text` where a word of the segmenter begins or ends with an ideograph, (n,) in order."""
+    starts = spans_of_joined(segmenter, [text])[:, 0]
+    starts = starts[starts > 0]
+    ideograph = _kinds(text) == _IDEOGRAPH
+    edges: NDArray[np.int64] = starts[ideograph[starts] | ideograph[starts - 1]]
+    return edges
+
+
 def word_starts(
     pieces: Pieces, spans: Sequence[tuple[int, int]] | NDArray[np.int64], text: str
 ) -> NDArray[np.bool_]:
@@ -188,9 +197,14 @@ def _table() -> NDArray[np.uint8]:
     return np.full(0x110000, 255, np.uint8)  # filled as characters are met
 
 
+def is_ideograph(character: str) -> bool:
+    """Whether BERT's normalizer sets it between blanks."""
+    return any(low <= ord(character) <= high for low, high in _IDEOGRAPH_RANGES)
+
+
 def _kind(character: str) -> int:
     code = ord(character)
-    if any(low <= code <= high for low, high in _IDEOGRAPH_RANGES):
+    if is_ideograph(character):
         return _IDEOGRAPH
     category = unicodedata.category(character)
     if category[0] == "Z" or character in "\t\n\r":

@@ -85,7 +85,7 @@ class Executor(LocalPipelineExecutor):  # type: ignore[misc]
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
         """datatrove's, less a log and statistics for every task, which cost 60 ms and which nobody reads."""
-        data = None
+        data: Any = ()
         for step in self.pipeline:
             data = step(data, rank, self.world_size)
         deque(data, maxlen=0)

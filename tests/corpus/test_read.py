@@ -194,8 +194,10 @@ def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
 
 
 def test_frames_odd_characters_and_torn_ends(tmp_path: Path) -> None:
-    frames = zstandard.compress("一\n二".encode()) + zstandard.compress("三\x00\u200b四\r\n五".encode())
-    assert texts(write(tmp_path / "a.txt.zst", frames)) == ["一", "二三\x00\u200b四", "五"]
+    frames = zstandard.compress(("一\n" * 99 + "二").encode()) + zstandard.compress(
+        "三\x00\u200b四\r\n五".encode()
+    )
+    assert texts(write(tmp_path / "a.txt.zst", frames)) == ["一"] * 99 + ["二三\x00\u200b四", "五"]
     for number, data in enumerate((frames[:-4], gzip.compress(("中文\n" * 99_999).encode())[:-999])):
         path = write(tmp_path / f"torn{number}.txt.{('zst', 'gz')[number]}", data)
         with pytest.raises(DataError, match="damaged"):

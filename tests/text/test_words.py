@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.text.odd_text import odd_text
 
 import fenghuo.text.words as module
 from fenghuo.errors import RecipeError
 from fenghuo.text.tokenizer import Pieces, Tokenizer
-from fenghuo.text.words import RjiebaSegmenter, load_segmenter, word_starts
+from fenghuo.text.words import RjiebaSegmenter, load_segmenter, spans_of_joined, word_starts
 
 SEGMENTER = RjiebaSegmenter()
 
@@ -134,3 +134,15 @@ def test_segmenters_by_name() -> None:
     assert load_segmenter("rjieba").name.startswith("rjieba 0.")
     with pytest.raises(RecipeError, match="unknown segmenter 'rjeba'"):
         load_segmenter("rjeba")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(odd_text, min_size=1, max_size=5))
+@example(["中\U0003134b", ""])  # the last character is one that Python's tables do not know yet
+def test_words_of_joined_texts_are_those_of_each(tokenizer: Tokenizer, texts: list[str]) -> None:
+    segmenter = RjiebaSegmenter()
+    pieces, lengths = tokenizer.encode_joined(texts)
+    found = word_starts(pieces, spans_of_joined(segmenter, texts), "\n".join(texts))
+    alone = [word_starts(tokenizer.encode(text), segmenter.cut(text), text) for text in texts]
+    assert lengths.tolist() == [len(one) for one in alone]
+    assert found.tolist() == [bit for one in alone for bit in one.tolist()]

@@ -177,7 +177,7 @@ def _first_seen(
     if len(seen) in (0, len(kinds)):
         return starts.astype(np.int64)
     following = seen[np.minimum(np.searchsorted(seen, starts), len(seen) - 1)]
-    return np.where(following < ends, following, starts)
+    return np.where((starts <= following) & (following < ends), following, starts)
 
 
 def _kinds(text: str) -> NDArray[np.uint8]:

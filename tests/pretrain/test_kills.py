@@ -188,7 +188,7 @@ def test_a_flipped_byte_in_a_shard_is_named_by_every_number_of_ranks(runs: Runs,
             out = runs.home / f"shard-{world}"
             assert runs.wait(runs.start(out, world)) == [1] * world
             told = "".join(runs.told(out, rank).read_text() for rank in range(world))
-            assert told.count(f"{shard}: its bytes are not those") == 1
+            assert told.count(f"{shard}: a damaged shard: its bytes are not those") == 1
     finally:
         shard.write_bytes(content)
 

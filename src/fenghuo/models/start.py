@@ -59,7 +59,8 @@ def same_pieces(tokenizer: Tokenizer, folder: Path) -> None:
         raise ModelError(
             f"{folder}: its tokenizer is {other.fingerprint} ({other.vocabulary.size:,} pieces), where the text was "
             f"cut with {tokenizer.fingerprint} ({tokenizer.vocabulary.size:,} pieces): their pieces have different "
-            f"numbers.\n  Build the corpus anew with 'tokenizer: {folder}', or take a model of the corpus's tokenizer"
+            f"numbers; both must be one tokenizer.\n  Cut the text with its own (corpus: 'tokenizer: {folder}'), "
+            "or take a model of the text's own"
         )
 
 

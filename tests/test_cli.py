@@ -274,6 +274,18 @@ def test_print_recipe_alone_is_a_template_and_with_values_the_resolved_one(
     assert run(capfd, "fake", "g.yaml", "--print-recipe").out == told.out
 
 
+def test_a_budget_is_short_for_its_key_and_takes_the_place_of_steps(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "p.yaml").write_text("corpus: c\nmodel: nezha-base\ntrain: {steps: 7}\n")
+    told = run(capfd, "pretrain", "p.yaml", "--budget", "1h30m", "--print-recipe").out
+    assert "  steps: null\n" in told
+    assert "  budget: 5400.0\n" in told
+    wrong = run(capfd, "pretrain", "p.yaml", "--budget", "soon")
+    assert (wrong.code, "not a time; allowed: 90s, 30m, 2h" in wrong.err) == (2, True)
+    assert "the recipe of fake has no such key" in run(capfd, "fake", "--text", "a", "--budget", "2h").err
+
+
 def test_a_flag_wins_over_the_file(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("text: a\ntrain: {steps: 7}\nfiles: [x]\n")
     assert run(capfd, "fake", "f.yaml", "--dry-run").out == "7 steps of a\n"

@@ -18,8 +18,11 @@ def seconds_of(given: Any) -> Any:
     """
     if not isinstance(given, str):
         return given
-    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", given.strip())
+    text = given.strip()
+    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text)
     try:
+        if re.fullmatch(r"[\d.]+", text):
+            return float(text)
         if parts is None or not any(parts.groups()):
             raise ValueError
         return sum(
@@ -27,7 +30,9 @@ def seconds_of(given: Any) -> Any:
             for part, unit_s in zip(parts.groups(), (86400, 3600, 60, 1), strict=True)
         )
     except ValueError:
-        raise ValueError("allowed: a time such as 90s, 30m, 2h, 1h30m, or a number of seconds") from None
+        raise ValueError(
+            "not a time; allowed: 90s, 30m, 2h, 1h30m and the like, or a number of seconds"
+        ) from None
 
 
 class LookaheadRecipe(Recipe):

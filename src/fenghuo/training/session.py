@@ -199,12 +199,17 @@ class Session:
                     yield step
                 if self.due:
                     course.paused(evaluation_s=time.monotonic() - began_s)
-                # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
-                stop = self._stop.asked if self.world.size == 1 else step.stop
-                if stop or saves or self.ended:
+                saved = saves or self.ended or self._is_asked(step)
+                if saved:
                     self.save()
-                if stop:
+                if self._is_asked(step):
+                    if not saved:  # it came a moment ago
+                        self.save()
                     self._stop_here()
+
+    def _is_asked(self, step: Step) -> bool:
+        """A rank may not end alone: the others would wait for it. Alone, a signal counts at once."""
+        return self._stop.asked if self.world.size == 1 else step.stop
 
     def _take(self, step: Step) -> None:
         self.done, self.cursor = step.number, step.cursor

@@ -99,7 +99,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs", "budget"),)
-    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip")
+    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip", "track")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs` or `budget`."""
@@ -129,6 +129,9 @@ class TrainRecipe(Recipe):
     """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
     skip: tuple[tuple[int, ...], ...] = ()
     """Batches to leave out, each by the numbers that a bad loss was named with."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the lines of metrics.jsonl go besides: tensorboard, files under RUN/tensorboard; wandb, under RUN/wandb,
+    and nothing over the network unless WANDB_MODE is set."""
 
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Optimizer steps of the whole run; None where the clock decides."""

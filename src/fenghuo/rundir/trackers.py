@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,15 +37,20 @@ class TensorBoard:
     """Event files in `RUN/tensorboard`, one scalar a name: `tensorboard --logdir RUN`."""
 
     def __init__(self, run: Path) -> None:
-        writer = _imported("tensorboardX").SummaryWriter
+        writer = _imported("tensorboardX.event_file_writer").EventsWriter
+        self._event = _imported("tensorboardX.proto.event_pb2").Event
+        self._summary = _imported("tensorboardX.proto.summary_pb2").Summary
         folder = run / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = writer(str(folder))
+        folder.mkdir()
+        # Not its SummaryWriter, whose thread holds lines back for two minutes, which a kill would take.
+        self._writer = writer(str(folder / "events"))
 
     def put(self, step: int, values: Mapping[str, float]) -> None:
         """Figures measured at a step; on disk when it returns."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        shown = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        summary = self._summary(value=shown)
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
         self._writer.flush()
 
     def close(self) -> None:
@@ -129,7 +135,7 @@ def _imported(package: str) -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError as problem:
-        raise MissingExtraError(package, "track") from problem
+        raise MissingExtraError(package.partition(".")[0], "track") from problem
 
 
 def _is_figure(value: Any) -> bool:

@@ -207,9 +207,10 @@ def test_a_tracked_run_that_was_killed_has_each_point_once(
             yield step
 
     folder = RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe)
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr(Session, "_steps", dying)
-        run(recipe, folder)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(recipe, folder)
     folder.close()
     run(recipe, RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))

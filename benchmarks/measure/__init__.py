@@ -23,14 +23,16 @@ THREADS = 2
 REFERENCE = HOUSE / ".venv-reference" / "bin" / "python"
 
 
-def arguments(about: str | None, *, quick_runs: int = 5) -> argparse.Namespace:
-    """`--quick` and `--case REGEX`, the same for every benchmark."""
+def arguments(about: str | None, *, quick_runs: int = 5, **more: str) -> argparse.Namespace:
+    """`--quick` and `--case REGEX`, the same for every benchmark, and `more`: options by name, with what help says."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer timed runs: ten minutes at most")
     parser.add_argument("--case", default="", metavar="REGEX", help="only cases in which this is found")
     parser.add_argument(
         "--runs", type=int, help=f"timed runs a case; default {quick_runs} with --quick, else 20"
     )
+    for name, told in more.items():
+        parser.add_argument(f"--{name}", help=told)
     given = parser.parse_args()
     given.runs = given.runs or (quick_runs if given.quick else 20)
     return given

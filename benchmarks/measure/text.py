@@ -17,7 +17,7 @@ from fenghuo.objectives.mlm import MaskedLanguageModel
 from fenghuo.objectives.objective import Questions
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.vocabulary import train_vocabulary
-from fenghuo.text.words import load_segmenter, spans_of, word_starts
+from fenghuo.text.words import load_segmenter, spans_of_joined, word_starts
 
 VOCABULARY = 21_128
 SPECIALS = 2  # [CLS] and [SEP] around each example
@@ -47,7 +47,7 @@ def examples(kind: str, length: int) -> Iterator[Example]:
         pieces = tokenizer().encode(text)
         if not len(pieces):
             continue
-        more = np.stack([pieces.ids, word_starts(pieces, spans_of(segmenter, text), text)])
+        more = np.stack([pieces.ids, word_starts(pieces, spans_of_joined(segmenter, [text]), text)])
         left = np.concatenate([left, more], axis=1)
         while left.shape[1] >= room or (kind == "documents" and left.shape[1]):
             part, left = left[:, :room], left[:, room:]

@@ -1,4 +1,4 @@
-"""Documents that hold a piece of an evaluation row are found, and no others; evaluation files may have any layout."""
+"""Documents that hold a piece of an evaluation row are found, and no others; files are read in any layout."""
 
 from __future__ import annotations
 
@@ -135,3 +135,13 @@ def test_rows_have_their_places(tmp_path: Path) -> None:
     assert rows.lines.tolist() == [1, 2, 1, 3]
     assert rows.findable.tolist() == [False, True, False, True]
     assert found(index, ["前一二三四五六七八九十甲乙后"]) == {(0, 1), (0, 3)}
+
+
+def test_rows_in_traditional_characters_are_found_in_simplified_text(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    path = tmp_path / "dev.txt"
+    path.write_text("被認為是將實驗引入心理學研究的人\n", encoding="utf-8")
+    recipe = DecontaminateRecipe(against=str(path))
+    text = ["他被认为是将实验引入心理学研究的人。"]
+    assert found(read_index(recipe, simplified=True)[0], text) == {(0, 0)}
+    assert found(read_index(recipe)[0], text) == set()

@@ -21,7 +21,7 @@ from fenghuo.corpus.recipe import CleanRecipe
         ("一词（`#!`），宏`container_of`", "一词（#!），宏container_of"),
         ("`**kwargs` 和 `<p>`、`a\\_b`", "**kwargs 和 <p>、a\\_b"),
         ("``两个``", "两个"),
-        ("```python\nx = 1\n```\n后", "x = 1\n后"),
+        ("```python\nx = 1\n```\n后", "\nx = 1\n\n后"),
         ("![图](http://a.cn/b_(c).png '题') 与 [文](x.html)", "图 与 文"),
         ("[Conky] [8]很好", "Conky很好"),
         ("下载[6]。注[^1]，before[6].rules, a[0]", "下载。注，before[6].rules, a[0]"),

@@ -120,7 +120,7 @@ def test_another_tokenizer_is_told_with_the_way_out(corpus: Path, tmp_path: Path
         mine.fingerprint,
         theirs.fingerprint,
         f"{mine.vocabulary.size:,} pieces",
-        "Build the corpus anew",
+        f"'tokenizer: {folder}'",
     ):
         assert told in str(caught.value)
     assert f"{theirs.vocabulary.size:,} pieces" in str(caught.value)

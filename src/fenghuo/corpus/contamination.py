@@ -1,4 +1,10 @@
-"""Which documents hold a piece of an evaluation row (Brown et al. 2020, arXiv 2005.14165, §C)."""
+"""Which documents hold a piece of an evaluation row.
+
+After Brown et al. 2020, "Language models are few-shot learners", §C, where a piece is 13 words, and 8 of a short
+row. In Chinese 13 characters are about 8 words, and as many as 全国人民代表大会常务委员会 has; 20 are about 13. The
+questions of LCQMC, at 13 and 8 characters, meet 7 documents in 26 million characters of other text, by phrases
+such as 这句话是什么意思; at 20 and 10 they meet one, by a book's title.
+"""
 
 from __future__ import annotations
 

@@ -81,11 +81,7 @@ def taken(path: Path) -> list[Taken]:
 
 
 def take_whole(one: Taken, target: Path) -> ShardLine:
-    """The shard under another name: a second link to the same bytes, or a copy on another disk.
-
-    Raises:
-        DamagedError: its bytes are not those that were written.
-    """
+    """The shard under another name: a second link to the same bytes, or a copy on another disk."""
     target.unlink(missing_ok=True)
     try:
         os.link(one.path, target)
@@ -93,14 +89,13 @@ def take_whole(one: Taken, target: Path) -> ShardLine:
         beside = target.with_name(f".{target.name}.writing-copy")
         shutil.copyfile(one.path, beside)
         os.replace(beside, target)
-    check(target, one.line)
     return replace(one.line, file=target.name)
 
 
-def check(path: Path, line: ShardLine) -> None:
+def check(one: Taken) -> None:
     """Raise DamagedError where the bytes are not those that were written."""
-    if sha256_of(path) != line.sha256:
-        raise DamagedError(f"{path}: a damaged shard: its bytes are not those that were written (sha256)")
+    if sha256_of(one.path) != one.line.sha256:
+        raise DamagedError(f"{one.path}: a damaged shard: its bytes are not those that were written (sha256)")
 
 
 def save_signatures_of(one: Taken, path: Path) -> None:

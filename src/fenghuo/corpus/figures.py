@@ -133,23 +133,28 @@ def summary(result: dict[str, Any]) -> list[str]:
             + (f" of 2 to {largest:,} documents" if largest else "")
         )
     for file in result.get("evaluation", []):
+        if not file["found"]:
+            continue
         said.append(
             f"{Path(file['file']).name}: {file['found']:,} of {file['long_enough']:,} rows that are long enough "
             f"(of {file['rows']:,}) were found, in {file['documents']:,} documents"
         )
+    if "evaluation" in result and not any(file["found"] for file in result["evaluation"]):
+        said.append("no row of the evaluation files was found")
     return said
 
 
 def _spread(counts: dict[str, int]) -> str:
     """Where the middle of the documents lies, and the tenth at each end."""
-    total, before, found = sum(counts.values()), 0, dict[float, str]()
+    total, before = sum(counts.values()), 0
+    found: dict[float, str] = {}
     for bounds, number in counts.items():
         before += number
         for share in (0.1, 0.5, 0.9):
             if before >= share * total:
                 found.setdefault(share, bounds)
-    tenth, half, nine = (_last(found[share]) for share in (0.1, 0.5, 0.9))
-    return f"a tenth has up to {tenth}, half up to {half}, nine tenths up to {nine}"
+    tenth, half, most = (_last(found[share]) for share in (0.1, 0.5, 0.9))
+    return f"a tenth has up to {tenth}, half up to {half}, nine tenths up to {most}"
 
 
 def _last(bounds: str) -> str:

@@ -19,6 +19,7 @@ _HAN_SHARE = (
     10  # one in so many letters; a Chinese character says about as much as a word of ten with its code
 )
 _KANA_SHARE = 10  # one for so many Chinese characters
+_CHINESE = ("wuu", "yue", "lzh", "gan", "hak", "nan", "cdo")  # are "zh" here, where they are known at all
 _LEAST = 0.2  # probability of the wanted languages together
 
 _HAN = re.compile("[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]+")
@@ -51,7 +52,7 @@ class Languages:
                     f"clean.languages: '{code}' is no language that is known here.{hint}"
                     f"\n  known: {', '.join(sorted(known))}"
                 )
-        self.wanted = frozenset(wanted)
+        self.wanted = frozenset([*wanted, *(_CHINESE if "zh" in wanted else ())])
 
     def foreign(self, text: str) -> str | None:
         """The language of a document in none of the wanted languages; None for one that is, or may be."""

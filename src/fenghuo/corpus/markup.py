@@ -13,21 +13,21 @@ _TAGS = (
 )
 _HAN = "\u3400-\u9fff"
 _FOUND = re.compile(
-    # First what stands in backticks: it is code, and keeps its own marks. A fence alone on its line goes.
-    r"(?P<fence>^[ \t]*`{3,}[^`\n]*$\n?)"
-    r"|(?P<ticks>`+)(?P<code>[^`\n]+)(?P=ticks)"
-    r"|!?\[(?P<label>[^\[\]\n]*)\](?:\([^()\s]*(?:\([^()\s]*\)[^()\s]*)?(?:\s+[\"'][^\"'\n]*[\"'])?\)|\ ?\[\d{1,3}\])"
+    # First what stands in backticks: it is code, and keeps its own marks. A fence leaves a blank line.
+    r"(?P<fence>^[ \t]*`{3,}[^`]*$)"
+    r"|(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)"
+    r"|!?\[(?P<label>[^\[\]]*)\](?:\([^()\s]*(?:\([^()\s]*\)[^()\s]*)?(?:\s+[\"'][^\"']*[\"'])?\)|\ ?\[\d{1,3}\])"
     r"|(?P<footnote>\[\^[^\[\]\s]{1,20}\]:?)"
     rf"|(?<=[{_HAN}”’）》」』。，、；：！？])(?P<number>[ ]?\[\d{{1,3}}\])"
     r"|(?P<open_ruby><rt>)|(?P<close_ruby></rt>)"
-    rf"|(?P<tag></?(?:{_TAGS})(?:\s+[a-z][\w-]*(?:\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s<>\"']+))?)*\s*/?>)"
+    rf"|(?P<tag></?(?:{_TAGS})(?:\s+[a-z][\w-]*(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s<>\"']+))?)*\s*/?>)"
     r"|(?P<entity>&(?:[a-z]{2,8}\d?|\#\d{1,6}|\#x[0-9a-f]{1,5});)"
     r"|\\(?P<escaped>[\\`*_{}\[\]()#+.!|<>~-])"
     # Two stars open or close, so letters of a program do not stand on both sides (2**8).
     r"|(?P<strong>(?<![0-9a-z_)\]])\*{2,3}|\*{2,3}(?![0-9a-z_(\[]))"
-    rf"|(?<![0-9a-z_*])\*(?P<emphasis>[^\s*][^*\n]{{0,200}}?(?<!\s))\*(?![0-9a-z_*])"
-    r"|~~(?P<struck>[^~\n]+)~~",
-    re.ASCII | re.IGNORECASE | re.MULTILINE,
+    rf"|(?<![0-9a-z_*])\*(?P<emphasis>[^\s*][^*]{{0,200}}?(?<!\s))\*(?![0-9a-z_*])"
+    r"|~~(?P<struck>[^~]+)~~",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -38,7 +38,13 @@ def without_markup(text: str) -> str:
     brackets after Chinese, HTML's tags for text and tables; entities become their characters, and what stands in
     `<rt>` becomes a remark （…）. Code in backticks and other tags (`<script>`, `<name>`) stay as they are.
     """
-    return _FOUND.sub(_words, text) if any(mark in text for mark in _MARKS) else text
+    if not any(mark in text for mark in _MARKS):
+        return text
+    # Line by line, since most lines have no mark, and a search costs ten times as much as looking for one.
+    return "\n".join(
+        _FOUND.sub(_words, line) if any(mark in line for mark in _MARKS) else line
+        for line in text.split("\n")
+    )
 
 
 def _words(found: re.Match[str]) -> str:

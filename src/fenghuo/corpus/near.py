@@ -96,7 +96,7 @@ def save_keys(path: Path, keys: Sequence[NDArray[np.uint64]], bands: int) -> Non
 
 
 def mark_near_repeats(keys: Sequence[Path], repeats: Sequence[Path]) -> Clusters:
-    """Add the near repeats, as 2, to each part's file of exact ones (see `duplicates.mark_repeats`, or none)."""
+    """Add the near repeats, as 2, to each part's file of exact ones (see `duplicates.mark_repeats`; may be absent)."""
     gone = [
         np.load(path) if path.exists() else np.zeros(np.load(part, mmap_mode="r").shape[1], np.bool_)
         for part, path in zip(keys, repeats, strict=True)

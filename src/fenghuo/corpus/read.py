@@ -111,7 +111,7 @@ def _blocks(stream: IO[bytes], part: Range) -> Iterator[list[bytes]]:
         wanted = _BLOCK_BYTES if part.file.packed else min(left, _BLOCK_BYTES)
         # `readlines` ends with the line that goes beyond its hint, and takes 0 for no hint at all.
         lines = stream.readlines(wanted - 1) if wanted > 1 else [stream.readline()]
-        if not lines:
+        if not any(lines[:1]):
             return
         left -= sum(map(len, lines))
         yield lines

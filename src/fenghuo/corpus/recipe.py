@@ -88,7 +88,7 @@ class EvaluationRecipe(Recipe):
 
 
 class DecontaminateRecipe(Recipe):
-    """Evaluation rows that no document may hold a piece of."""
+    """Evaluation rows that no document may hold a piece of. A path, or a list of them, stands for `against`."""
 
     against: list[EvaluationRecipe] = Field(min_length=1)
     """The evaluation files; a path, or a list of paths or of parts with path, format."""
@@ -96,6 +96,11 @@ class DecontaminateRecipe(Recipe):
     """Chinese characters, or words where blanks part them, that a document shares in a row to be left out."""
     shortest: int = Field(default=10, ge=5)
     """An evaluation text shorter than `length`, but not than this, is looked for as a whole."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_alone(cls, given: Any) -> Any:
+        return {"against": given} if isinstance(given, str | Path | list) else given
 
     @field_validator("against", mode="before")
     @classmethod

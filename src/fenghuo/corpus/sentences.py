@@ -28,15 +28,11 @@ _END = re.compile(
 )
 _OPENERS = "\"'(“‘「『（【《«¿¡["
 # A stop after these ends no sentence as a rule. Words that often stand at a sentence's end (etc, Inc) are not here.
-# fmt: off
-_ABBREVIATIONS = frozenset([
-    "mr", "mrs", "ms", "dr", "prof", "st", "mt", "sr", "jr", "gen", "col", "lt", "capt", "sgt", "rev",
-    "hon", "gov", "sen", "rep", "pres", "no", "nos", "fig", "figs", "eq", "eqs", "sec", "ch", "vol",
-    "pp", "ed", "eds", "cf", "vs", "viz", "approx", "dept", "e.g", "i.e", "jan", "feb", "mar", "apr",
-    "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "bd", "bzw", "nr", "tab", "abb", "ca",
-    "z.b", "mme", "mlle", "г", "им", "ул", "рис", "табл", "гл"
-])
-# fmt: on
+_ABBREVIATION = re.compile(
+    "mr|mrs|ms|dr|prof|st|mt|sr|jr|gen|col|lt|capt|sgt|rev|hon|gov|sen|rep|pres|no|nos|figs?|eqs?|sec|ch|vol|pp|eds?"
+    "|cf|vs|viz|approx|dept|e[.]g|i[.]e|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|bd|bzw|nr|tab|abb|ca|z[.]b"
+    "|mme|mlle|г|им|ул|рис|табл|гл"
+)
 _WORD_BEFORE = re.compile(r"[^\W_]+(?:[.][^\W_]+)*[.]\Z")
 _REACH = 24  # characters before a stop, of which an abbreviation is made
 
@@ -74,4 +70,4 @@ def _is_full_stop(text: str, at: int, end: int) -> bool:
         here = text[max(0, before.start() - _REACH) : before.start()].rstrip(" ")
         return not (here == "" or here[-1] in "\n" + _FIRM + "!?….:：")
     is_initial = len(word) == 1 and word.isalpha() and (word.isascii() or text[at - 1].isupper())
-    return not is_initial and word not in _ABBREVIATIONS
+    return not is_initial and not _ABBREVIATION.fullmatch(word)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import CleanRecipe
 
 COUNTED = ("characters", "words", "sentences", "unknown_pieces")
-SHARD_PIECES = 16_000_000  # about 36 MB; a shard is put together in memory
+SHARD_PIECES = 8_000_000  # about 18 MB; a shard is put together in memory
 _HEAD = 160  # characters of a document that are shown
 _TOGETHER = 1 << 15  # characters that are cut into pieces and words at once: numpy costs something a call
 
@@ -123,7 +123,7 @@ class Store(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        with texts.Writer(self.folder / f"{rank:05d}.arrow") as writer:
+        with texts.Writer(self.folder / f"{rank:05d}.zst") as writer:
             for document in data:
                 writer.add(document.text, {"id": document.id, **document.metadata})
                 yield document
@@ -139,7 +139,7 @@ class Stored(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        for text, metadata in texts.read(self.folder / f"{rank:05d}.arrow"):
+        for text, metadata in texts.read(self.folder / f"{rank:05d}.zst"):
             yield Document(text, id=metadata.pop("id"), metadata=metadata)
 
 

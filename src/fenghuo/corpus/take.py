@@ -53,6 +53,7 @@ class Take(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         one, tokenizer = taken(self.shards)[rank], plain_tokenizer(self.tokenizer)
         target = self.folder / f"taken-{rank:05d}.arrow"
+        check(one)
         documents = read_shard(one.path)
         repeated = np.zeros(len(documents.lengths), np.bool_)
         if self.repeats is not None:
@@ -61,7 +62,6 @@ class Take(PipelineStep):  # type: ignore[misc]
         if not repeated.any():
             lines = [take_whole(one, target)]
         else:
-            check(one.path, one.line)
             count = Count(int(repeated.sum()), int(documents.characters[repeated].sum()))
             count.samples = _samples(documents.take(repeated), tokenizer)
             removed["duplicate"] = count.to_json()

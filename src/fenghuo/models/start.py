@@ -59,7 +59,8 @@ def same_pieces(tokenizer: Tokenizer, folder: Path) -> None:
         raise ModelError(
             f"{folder}: its tokenizer is {other.fingerprint} ({other.vocabulary.size:,} pieces), where the text was "
             f"cut with {tokenizer.fingerprint} ({tokenizer.vocabulary.size:,} pieces): their pieces have different "
-            f"numbers.\n  Build the corpus anew with 'tokenizer: {folder}', or take a model of the corpus's tokenizer"
+            f"numbers; both must be one tokenizer.\n  Cut the text with its own (corpus: 'tokenizer: {folder}'), "
+            "or take a model of the text's own"
         )
 
 
@@ -80,8 +81,8 @@ def start_model(
         seed: draws every weight that the folder does not give.
         keep_head: take the folder's task head too, where its shape fits; else the head is drawn afresh, since
             outputs in another order would be learned answers to other questions.
-        keep_pretraining: take the folder's MLM head, pair head and pooler also where `heads` names none, so that
-            what is saved later still has them.
+        keep_pretraining: take the folder's MLM, pair and span boundary heads and its pooler also where `heads` names
+            none, so that what is saved later still has them.
         say: is told what a folder has not, and is drawn.
 
     Raises:
@@ -98,7 +99,7 @@ def start_model(
             f"{folder}: vectors for {found.config.vocab} pieces, where the tokenizer has {vocab}"
         )
     if keep_pretraining:
-        has = {name: getattr(found.heads, name) for name in ("pooler", "mlm", "pair")}
+        has = {name: getattr(found.heads, name) for name in ("pooler", "mlm", "pair", "span_boundary")}
         heads = replace(heads, **{name: here or getattr(heads, name) for name, here in has.items()})
     kept = {name: value for name, value in asdict(found.config).items() if name != "vocab"}
     values = {**kept, **recipe.values}
@@ -124,6 +125,7 @@ def start_model(
 _ROOMS = {
     "mlm": "the MLM head",
     "pair": "the pair head",
+    "span_boundary": "the span boundary head",
     "pooler": "the pooler",
     "entity": "the entity head",
     "head": "the task head",

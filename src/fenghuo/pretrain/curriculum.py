@@ -56,38 +56,41 @@ class Curriculum:
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self.phases = phases
-        self._begun: tuple[int, ...] = self.start
 
     def iterate(self, course: BySteps) -> Callable[[tuple[int, ...]], Iterator[tuple[tuple[int, ...], Any]]]:
         """Cursor → endless (cursor after the step, its micro-batches), as a session takes it."""
 
         def go(cursor: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Any]]:
-            number, epoch, batch, step = cursor
-            parts = self.phases[number].loader.iterate(Cursor(epoch, batch))
+            parts = self.phases[cursor[0]].loader.iterate(Cursor(*cursor[1:3]))
             while True:
-                now = self.at(course.before)
-                if now > number:
-                    number, epoch, batch, step = now, 0, 0, 0
+                entered = self._entered(cursor, course)
+                number, _, _, step = entered
+                if entered != cursor:
                     parts = self.phases[number].loader.iterate(Cursor())
-                self._begun = (number, epoch, batch, step)
-                step += 1
                 micro_batches = []
-                for _ in range(self.phases[number].taken(step)):
+                for _ in range(self.phases[number].taken(step + 1)):
                     place, part = next(parts)
                     micro_batches += part
-                epoch, batch = place.epoch, place.batch
-                yield (number, epoch, batch, step), micro_batches
+                cursor = (number, place.epoch, place.batch, step + 1)
+                yield cursor, micro_batches
 
         return go
 
-    def examples(self) -> list[dict[str, int | str]]:
-        """Where those of the step that was begun last stand, of all ranks."""
-        number, epoch, batch, step = self._begun
-        phase, cursor, found = self.phases[number], Cursor(epoch, batch), list[dict[str, int | str]]()
+    def describe(self, course: BySteps, cursor: tuple[int, ...]) -> dict[str, Any]:
+        """The batch of the step that begins at a cursor, for people: its phase, and its examples by loader batch."""
+        number, epoch, batch, step = self._entered(cursor, course)
+        phase, place, batches = self.phases[number], Cursor(epoch, batch), []
         for _ in range(phase.taken(step + 1)):
-            found += [phase.source.describe(int(index)) for index in phase.loader.examples(cursor)]
-            cursor = phase.loader.after(cursor)
-        return found
+            described = [phase.source.describe(int(index)) for index in phase.loader.examples(place)]
+            batches.append({"epoch": place.epoch, "batch": place.batch, "examples": described})
+            place = phase.loader.after(place)
+        return {"phase": number, "batches": batches}
+
+    def _entered(self, cursor: tuple[int, ...], course: BySteps) -> tuple[int, int, int, int]:
+        """`cursor`, or the beginning of the next phase where that has come."""
+        number, epoch, batch, step = cursor
+        now = self.at(course.before)
+        return (now, 0, 0, 0) if now > number else (number, epoch, batch, step)
 
     def at(self, share: float) -> int:
         """The phase in which a step begins, when `share` of the run is over."""

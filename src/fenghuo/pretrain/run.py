@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,7 @@ from fenghuo.training.world import ALONE, World, together
 
 PEAK_S = 0.3
 """For which matrix products are timed before the first step."""
-_OVER_ALL_WORDS = (
-    "mlm",
-    "span_boundary",
-    "causal",
-)  # objectives that compare each thing they ask with every word
+_OVER_ALL_WORDS = ("mlm", "span_boundary", "causal")  # what they ask is compared with every word
 
 
 class QuestionsLearner:
@@ -117,7 +114,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         evaluate_every=recipe.train.evaluate_every,
         cursor=way.start,
         world=world,
-        describe=lambda _: way.examples(),
+        describe=partial(way.describe, course),
         least_s=lambda batch: learner.flops(batch) / peak,
     )
 

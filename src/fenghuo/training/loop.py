@@ -110,7 +110,7 @@ def steps(
         scaler: see `loss_scaler`.
         world: the ranks that take this step together.
         stop: whether this rank was asked to end; `Step.stop` says the same on all ranks.
-        judge: (loss, gradient norm) → why the step must not be taken, or None.
+        judge: (loss, gradient norm) → why the step must not be taken, or None. An overflow in fp16 is not its business.
 
     The loss of a step is Σ over terms of (sum over all micro-batches of all ranks) / (number asked in all of them): a
     mean over what was asked, not a mean of the micro-batches' means.
@@ -176,8 +176,8 @@ def _accumulate(
             parts = {name: total / max(counts.get(name, 0), 1) for name, total in terms.loss.items()}
             loss = torch.stack([part.float() for part in parts.values()]).sum()
             if loss.requires_grad:  # a micro-batch that asks nothing has nothing to give back
-                scaled = loss * factor if scaler is None else scaler.scale(loss * factor)
-                scaled.backward()  # type: ignore[no-untyped-call]
+                loss_here = loss * factor
+                (loss_here if scaler is None else scaler.scale(loss_here)).backward()  # type: ignore[no-untyped-call]
         if not factor:  # lent by another rank, which counts it
             continue
         for name, part in {**parts, "loss": loss}.items():

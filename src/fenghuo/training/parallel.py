@@ -121,7 +121,8 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     All ranks must call it.
     """
     found: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    # By name: a mapping read from a file has another order in each process.
+    for name, tensor in sorted(tensors.items()):
         one = whole(tensor)
         if not is_cut(tensor):
             found[name] = one
@@ -139,6 +140,12 @@ def whole(tensor: Tensor) -> Tensor:
     """A cut tensor put together on every rank; any other as it is. All ranks must call it."""
     put_together: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return put_together
+
+
+def local(tensor: Any) -> Tensor:
+    """This rank's part of a cut tensor, without a copy; any other as it is, without its gradient's history."""
+    part: Tensor = tensor.to_local() if is_cut(tensor) else tensor
+    return part.detach()
 
 
 def cut_like(tensor: Tensor, like: Any) -> Tensor:

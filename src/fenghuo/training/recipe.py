@@ -18,8 +18,11 @@ def seconds_of(given: Any) -> Any:
     """
     if not isinstance(given, str):
         return given
-    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", given.strip())
+    text = given.strip()
+    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text)
     try:
+        if re.fullmatch(r"[\d.]+", text):
+            return float(text)
         if parts is None or not any(parts.groups()):
             raise ValueError
         return sum(
@@ -27,7 +30,9 @@ def seconds_of(given: Any) -> Any:
             for part, unit_s in zip(parts.groups(), (86400, 3600, 60, 1), strict=True)
         )
     except ValueError:
-        raise ValueError("allowed: a time such as 90s, 30m, 2h, 1h30m, or a number of seconds") from None
+        raise ValueError(
+            "not a time; allowed: 90s, 30m, 2h, 1h30m and the like, or a number of seconds"
+        ) from None
 
 
 class LookaheadRecipe(Recipe):
@@ -128,7 +133,7 @@ class TrainRecipe(Recipe):
     jump: float | None = Field(default=None, gt=1)
     """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
     skip: tuple[tuple[int, ...], ...] = ()
-    """Batches to leave out, each by the numbers that a bad loss was named with."""
+    """Places of batches to leave out, as a run that ended because of its loss named them."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where the lines of metrics.jsonl go besides: tensorboard, files under RUN/tensorboard; wandb, under RUN/wandb,
     and nothing over the network unless WANDB_MODE is set."""
@@ -161,8 +166,9 @@ class ParallelTrainRecipe(TrainRecipe):
 
     @model_validator(mode="after")
     def _one_scale(self) -> Self:
+        """A part of a gradient may overflow where the others do not."""
         if self.parallel == "fsdp" and self.precision == "fp16":
-            raise ValueError("fp16 under fsdp: each rank would find its own loss scale; give bf16, or ddp")
+            raise ValueError("'precision' fp16 does not go with 'parallel' fsdp: give bf16, or ddp")
         return self
 
 

@@ -121,7 +121,7 @@ class Session:
         folder: str = "",
         first: int = 0,
         world: World = ALONE,
-        describe: Callable[[Cursor], Sequence[Mapping[str, Any]]] | None = None,
+        describe: Callable[[Cursor], Mapping[str, Any]] | None = None,
         least_s: Callable[[Arrays], float] | None = None,
     ) -> None:
         """
@@ -133,7 +133,7 @@ class Session:
             folder: sub-folder of the run's checkpoints, for stages with several sessions.
             first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
             world: the ranks that train together; each has its own share of what `iterate` gives.
-            describe: a global batch's examples, for people who look into one that was bad.
+            describe: the batch that begins at a cursor, for people who look into one that was bad.
             least_s: the seconds a micro-batch would take if this rank's device did nothing but matrix products; what
                 is logged as `train/share_of_peak` is a step's sum of them over its time.
         """
@@ -166,8 +166,8 @@ class Session:
         """Figures since the last line of metrics.jsonl."""
         self._stop = StopRequest()
         self._watch = Watch(train.jump)
-        self._at: Cursor = self.cursor
-        """The batch in work."""
+        self._at = cursor
+        """Where the batch in work begins."""
         self._least_s = 0.0
         """What it would take at the device's peak."""
         self._resume()
@@ -176,7 +176,7 @@ class Session:
     def __iter__(self) -> Iterator[Step]:
         if self.ended or self.best.over:
             return
-        course, stream = self.course, self._taken()
+        course, stream = self.course, self._steps()
         with stop_on_signals() as self._stop, track(self.label, course.steps, "step") as bar:
             bar.set(self.done)
             while not self.ended:
@@ -184,7 +184,10 @@ class Session:
                 if course.is_over():  # a budget that ran out between two processes
                     self._end()
                     return
-                step = next(stream)
+                try:
+                    step = next(stream)
+                except UntakenError as problem:
+                    self._give_up(problem)
                 course.took()
                 self._take(step)
                 saves = course.saves(self.train.save_every)
@@ -206,11 +209,10 @@ class Session:
                     course.paused(evaluation_s=time.monotonic() - began_s)
                 # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
                 stop = self._stop.asked if self.world.size == 1 else step.stop
-                saved = stop or saves or self.ended
-                if saved:
+                if stop or saves or self.ended:
                     self.save()
                 if stop:
-                    self._stop_here(saved=saved)
+                    self._stop_here()
 
     def _take(self, step: Step) -> None:
         self.done, self.cursor = step.number, step.cursor
@@ -258,7 +260,8 @@ class Session:
             StoppedError: a signal came in the body's last turn, after which nothing iterated.
         """
         if self._stop.asked:
-            self._stop_here(saved=False)
+            self.save()
+            self._stop_here()
         if self.best.score is None:
             return
         checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
@@ -292,57 +295,50 @@ class Session:
                 "sums": self.sums,
                 "skipped": self.skipped,
                 "ended": self.ended,
+                "recent": list(self._watch.recent),
                 "course": self.course.to_json(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
-                "recent": list(self._watch.recent),
             },
             keep=self.train.keep,
         )
         remove_unnamed(self._bests, self.checkpoints)
         self.course.paused(saving_s=time.monotonic() - began_s)
 
-    def _stop_here(self, *, saved: bool) -> NoReturn:
-        if not saved:
-            self.save()
+    def _stop_here(self) -> NoReturn:
         self.world.barrier()  # torchrun ends all ranks with the first one that ends: not while rank 0 writes
         raise StoppedError(
-            f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; the same command goes on from there"
+            f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; "
+            "the same command goes on from there"
         )
 
-    def _taken(self) -> Iterator[Step]:
-        try:
-            yield from self._steps()
-        except UntakenError as problem:
-            self.save()
-            self.world.barrier()
-            raise DivergedError(self._tell(problem)) from problem
-
-    def _tell(self, problem: UntakenError) -> str:
-        """Name the batch of a step that was not taken, in diverged.json and in words."""
+    def _give_up(self, problem: UntakenError) -> NoReturn:
+        """End before a step that must not be taken, and name its batch, in words and in diverged.json."""
+        self.save()
         record = {
             "step": self.first + problem.number,
-            "batch": self._at,
+            "at": list(self._at),
             "why": problem.why,
             "grad_norm": problem.grad_norm,
             "figures": problem.figures,
-            "examples": list(self.describe(self._at)) if self.describe else [],
+            **(self.describe(self._at) if self.describe else {}),
         }
         path = self.run.path / "diverged.json"
         if self.world.is_first:
             write_json(path, record)
+        self.world.barrier()
         skip = json.dumps(sorted({*self.train.skip, self._at}))
-        return (
-            f"step {problem.number}: {problem.why}, in batch {list(self._at)} (its examples are in {path}); "
+        raise DivergedError(
+            f"step {problem.number}: {problem.why}, from the batch at {list(self._at)}, which {path} describes; "
             f"the weights before that step are saved in {self.checkpoints}.\n"
-            f"  --train.skip '{skip}' goes on from there without that batch; with other settings, such as a lower "
-            "learning rate, only --overwrite or another folder begins anew"
-        )
+            f"  --train.skip '{skip}' goes on from there without that batch; other settings, such as a lower "
+            "learning rate, need --overwrite or another folder"
+        ) from problem
 
     def _batches(self) -> Iterator[tuple[Cursor, Sequence[Arrays]]]:
         at, skip = self.cursor, {*self.train.skip}
         for after, micro_batches in self.iterate(at):
             if at in skip:
-                self.run.log(f"batch {list(at)} is left out, as train.skip says")
+                self.run.log(f"the batch at {list(at)} is left out, as train.skip says")
             else:
                 self._at = at
                 self._least_s = sum(map(self.least_s, micro_batches)) if self.least_s else 0.0
@@ -378,7 +374,7 @@ class Session:
             self._watch.recent.extend(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
-            self.course.restore(values["course"], spent_s=self._last_spent_s())
+            self.course.restore(values["course"], spent_s=self.world.broadcast(self._last_spent_s()))
             self.run.log(f"{self.label}: going on after step {self.done}{self._of()}")
         if not self.ended:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
@@ -387,11 +383,9 @@ class Session:
         """The newest whole checkpoint. Rank 0 says which, so that all ranks go on from the same."""
         found = latest_checkpoint(self.checkpoints, say=self.run.log) if self.world.is_first else None
         step = self.world.broadcast(None if found is None else found.step)
-        return (
-            found
-            if self.world.is_first or step is None
-            else read_checkpoint(self.checkpoints / f"step-{step}")
-        )
+        if self.world.is_first or step is None:
+            return found
+        return read_checkpoint(self.checkpoints / f"step-{step}")
 
     def _last_spent_s(self) -> float:
         """What the run's time was when it was last written down, maybe after the checkpoint."""

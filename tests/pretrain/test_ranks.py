@@ -27,6 +27,8 @@ KINDS: dict[str, dict[str, Any]] = {
     # Three examples a batch: the fourth rank has none. One example a micro-batch: ranks have different numbers.
     "uneven": {"batch": {"rows": 3, "micro_pieces": 8}, "train": {"steps": 20}},
     "elastic": {"batch": {"pieces": 256}, "train": {"steps": 50}},
+    # Weights stay as they are drawn, so that what is held out tells of the evaluation alone.
+    "still": {"batch": {"pieces": 256}, "train": {"steps": 1}, "optimizer": {"learning_rate": 1e-12}},
 }
 
 
@@ -36,7 +38,7 @@ def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
         "model": {"preset": "nezha-4l-312", "values": STILL},
         "max_length": 32,
         "batch": KINDS[kind]["batch"],
-        "optimizer": {"learning_rate": 3e-3},
+        "optimizer": KINDS[kind].get("optimizer", {"learning_rate": 3e-3}),
         "train": {
             "seed": 3,
             "save_every": 1000,
@@ -54,7 +56,7 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("ranks")
     for world in (2, 1, 4):
         jobs = []
-        for kind in ("plain", "uneven"):
+        for kind in ("plain", "uneven", "still"):
             for parallel in ("ddp", "fsdp") if world > 1 else ("ddp",):
                 recipe = home / f"{kind}-{parallel}.yaml"
                 write_recipe(recipe, corpus, kind, parallel)
@@ -107,6 +109,18 @@ def test_ranks_follow_the_curve_of_one_process(runs: Path, kind: str, parallel: 
     print(f"{kind} {parallel} {world}: first {apart[0]:.1e}, first {len(apart)} {apart.max():.1e}")
     assert apart[0] < 1e-5
     assert apart.max() < 1e-3
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_an_evaluation(runs: Path, parallel: str, world: int) -> None:
+    def figures(run: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads((runs / run / "result.json").read_text())["figures"]
+        return found
+
+    alone = figures("still-ddp-1")
+    assert {"loss", "mlm_accuracy", "mlm_word_accuracy", "pseudo_perplexity"} == alone.keys()
+    assert figures(f"still-{parallel}-{world}") == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(runs: Path) -> None:

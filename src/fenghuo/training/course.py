@@ -71,6 +71,10 @@ class BySteps:
         """Whether an evaluation follows the step: each `every`th, or by default each fifth of the run."""
         return self._step % (every or max(1, self._steps // EVALUATIONS)) == 0
 
+    def rehearses(self) -> bool:
+        """Whether the evaluation after this step should do all that the last one does, to learn what that takes."""
+        return False
+
     def saves(self, every: int) -> bool:
         """Whether a checkpoint follows the step."""
         return self._step % every == 0
@@ -170,6 +174,10 @@ class ByClock(BySteps):
         if every is None:
             marks += [number / EVALUATIONS for number in range(1, EVALUATIONS)]
         return (every is not None and self._step % every == 0) or self._passed(marks)
+
+    def rehearses(self) -> bool:
+        """At the first look."""
+        return self._passed([FIRST_LOOK])
 
     def saves(self, every: int) -> bool:
         """Each `every`th step; and early once, to learn what it takes."""

@@ -104,7 +104,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs", "budget"),)
-    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip")
+    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip", "track")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs` or `budget`."""
@@ -134,6 +134,9 @@ class TrainRecipe(Recipe):
     """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
     skip: tuple[tuple[int, ...], ...] = ()
     """Places of batches to leave out, as a run that ended because of its loss named them."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the lines of metrics.jsonl go besides: tensorboard, files under RUN/tensorboard; wandb, under RUN/wandb,
+    and nothing over the network unless WANDB_MODE is set."""
 
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Optimizer steps of the whole run; None where the clock decides."""

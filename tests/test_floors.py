@@ -15,7 +15,7 @@ import fenghuo
 
 HOUSE = Path(fenghuo.__file__).parent
 FLOORS = (
-    ("config", "errors", "rundir", "progress", "cores", "workers"),
+    ("config", "errors", "rundir", "progress", "ranks", "cores", "workers"),
     ("text", "net", "training"),
     ("corpus", "models"),
     ("objectives", "tasks"),

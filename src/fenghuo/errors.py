@@ -7,7 +7,7 @@ so that scripts can react to each.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class FenghuoError(Exception):
     """Something went wrong that the user can read about in one message."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(FenghuoError):
     """The user gave something that cannot be used."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
 
 class RecipeError(UsageError):
@@ -63,13 +63,21 @@ class DivergedError(FenghuoError):
 class GateError(FenghuoError):
     """A quality gate (`--max-drop`) failed."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: int = 3
 
 
 class StoppedError(FenghuoError):
     """Ctrl-C or SIGTERM; the work so far is saved."""
 
-    exit_code: ClassVar[int] = 130
+    exit_code: int = 130
+
+
+class ToldError(FenghuoError):
+    """Another process of this run tells the reason; this one ends in silence, with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this run says why it ends")
+        self.exit_code = exit_code
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fenghuo.ranks import is_first
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -147,7 +149,7 @@ def track(label: str, total: int | None, unit: str = "") -> Iterator[Progress]:
 
 
 def _silent() -> bool:
-    return _settings.quiet or os.environ.get("RANK", "0") != "0"
+    return _settings.quiet or not is_first()
 
 
 def _on_terminal() -> bool:

@@ -78,7 +78,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move() -> None:
     before = model.weight.detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     feed: Iterator[Any] = iter([((7, 3), [bad])])
-    with pytest.raises(DivergedError, match=r"step 1: loss nan.*\(7, 3\)"):
+    with pytest.raises(DivergedError, match="step 1: loss nan"):
         next(steps(model, feed, Squares(model), optimizer, lambda n: 0.1, start=0, seed=0, clip=1.0))
     assert torch.equal(model.weight.detach(), before)
 

@@ -6,17 +6,18 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from fenghuo import __version__
+from fenghuo import __version__, ranks
 from fenghuo.cli.failures import readable
 from fenghuo.cli.verbs import PLAIN, STAGES, SUBVERBS, Plain
 from fenghuo.cli.voice import with_voice
-from fenghuo.errors import UsageError
+from fenghuo.errors import FenghuoError, StoppedError, ToldError, UsageError
 from fenghuo.progress import complain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ INTRODUCTION = """From raw text, Chinese first, to a small, fast language encode
 
 text → corpus → pretrain → finetune → distill → quantize → serve"""
 
+WAIT_FOR_RANK_0_S = 2.0
 _ORDER = [
     *("demo", "corpus", "vocab", "convert", "pretrain", "finetune", "augment", "distill", "quantize"),
     *("export", "evaluate", "predict", "serve", "report", "ledger"),
@@ -50,8 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = readable(error)
         if os.environ.get("FENGHUO_TRACEBACK"):
             traceback.print_exception(error)
-        complain(f"{name}: {known}")
+        if _is_to_be_told(known):
+            complain(f"{name} ({ranks.name()}): {known}" if ranks.size() > 1 else f"{name}: {known}")
         return known.exit_code
+
+
+def _is_to_be_told(error: FenghuoError) -> bool:
+    """Whether it is this process that tells an error, where torchrun started several.
+
+    What goes wrong before they know of one another, such as a mistyped key, goes wrong in all of them: rank 0 tells,
+    and the launcher ends the others while they wait. One that is left after that is alone with its error.
+    """
+    if ranks.is_first() or isinstance(error, ToldError):
+        return ranks.is_first() and not isinstance(error, ToldError)
+    if isinstance(error, StoppedError):
+        return False
+    time.sleep(WAIT_FOR_RANK_0_S)
+    return True
 
 
 def build_app(verb: str | None) -> App:

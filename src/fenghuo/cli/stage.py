@@ -19,6 +19,7 @@ from fenghuo.cli.voice import COMMON, SWITCH, with_voice
 from fenghuo.config import Recipe, RecipeKey, dump_recipe, read_recipe, recipe_keys, template
 from fenghuo.errors import MissingExtraError, RecipeError, UsageError
 from fenghuo.progress import say
+from fenghuo.ranks import is_first, size
 from fenghuo.rundir import RunDir
 
 TOP = Group("Recipe", "Keys of the recipe, which may stand in the YAML file too; a flag wins.", sort_key=1)
@@ -90,18 +91,21 @@ def _run(
 ) -> None:
     if out is None:
         raise UsageError("needs --out RUN, the run folder to make")
+    if size() > 1 and not stage.spreads:
+        raise UsageError(f"{verb} runs in one process: start it without torchrun")
     work = load(stage.run)  # before the folder is touched: a missing package must not cost an old run
     inputs = [] if path is None or path.resolve() == (out / "recipe.yaml").resolve() else [path]
     run = RunDir.open(out, verb=verb, recipe=recipe, overwrite=overwrite, resume=resume, inputs=inputs)
     run.began_s = began_s
     if run.state == "finished":
-        if not (out / "report.html").exists():
+        if is_first() and not (out / "report.html").exists():
             _page(run)  # a signal or a full disk came between the result and its page
         say(f"{out}: this run is finished; nothing to do")
         return
     try:
         work(recipe, run)
-        _page(run)
+        if is_first():
+            _page(run)
     except (Exception, KeyboardInterrupt) as error:
         _give_up(error, run)
     finally:

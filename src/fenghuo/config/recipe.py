@@ -27,6 +27,9 @@ class Recipe(BaseModel):
     exactly_one: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Groups of keys of which one is given and the others are null; giving one undoes another's default."""
 
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Keys that an unfinished run may be gone on with under other values."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -78,6 +81,14 @@ class Recipe(BaseModel):
             if sum(getattr(self, name) is not None for name in group) != 1:
                 raise ValueError(f"give exactly one of {' and '.join(repr(name) for name in group)}")
         return self
+
+    def changeable_paths(self) -> Iterator[str]:
+        """The dotted paths of all `changeable` keys, those of parts too."""
+        yield from self.changeable
+        for name in type(self).model_fields:
+            part = getattr(self, name)
+            if isinstance(part, Recipe):
+                yield from (f"{name}.{path}" for path in part.changeable_paths())
 
 
 @dataclass(frozen=True, kw_only=True)

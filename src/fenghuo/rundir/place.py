@@ -12,7 +12,7 @@ from fenghuo.rundir.atomic import disk_error, fsync_folder
 from fenghuo.rundir.lock import NAME as LOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 # A run that was killed while it began holds no more than these, whole or half written; it is begun again.
 _BEGINNINGS = re.compile(r"\.lock|environment\.json|\.(environment\.json|recipe\.yaml)\.writing-.*")
@@ -35,17 +35,20 @@ def holds_records_only(out: Path) -> bool:
     )
 
 
-def differences(there: Any, asked: Any, prefix: str = "") -> Iterator[str]:
-    """Each key whose value differs between two resolved recipes, as `key (5 there, 6 asked)`.
+def differences(there: Any, asked: Any, prefix: str = "", *, free: Sequence[str] = ()) -> Iterator[str]:
+    """Each key whose value differs between two resolved recipes, as `key (5 there, 6 asked)`; `free` ones are left out.
 
     Lists of one length are told entry by entry (`input[0].path`); long values from shortly before they part.
     """
+    if prefix in free:
+        return
     if isinstance(there, dict) and isinstance(asked, dict):
         for name in dict.fromkeys([*there, *asked]):
-            yield from differences(there.get(name), asked.get(name), f"{prefix}.{name}".lstrip("."))
+            path = f"{prefix}.{name}".lstrip(".")
+            yield from differences(there.get(name), asked.get(name), path, free=free)
     elif isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
         for number, (one, other) in enumerate(zip(there, asked, strict=True)):
-            yield from differences(one, other, f"{prefix}[{number}]")
+            yield from differences(one, other, f"{prefix}[{number}]", free=free)
     elif there != asked:
         one, other = repr(there), repr(asked)
         same = next(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fenghuo.config import Recipe, dump_recipe, read_yaml
 from fenghuo.errors import DamagedError, RecipeError, RunError
 from fenghuo.progress import say
+from fenghuo.ranks import is_first
 from fenghuo.rundir.atomic import disk_error, sha256_of, sweep, write_atomic, write_json
 from fenghuo.rundir.environment import hardware, versions
 from fenghuo.rundir.lock import Lock, read_note
@@ -77,14 +78,13 @@ class RunDir:
         """
         if out.exists() and not out.is_dir():
             raise RunError(f"{out}: --out is a folder to make; there is a file of that name")
-        asked = recipe.model_dump(mode="json")
-        if _rank() > 0:
+        if not is_first():
             # Only a finished run has a result, and rank 0 leaves that as it is.
             done = not overwrite and (out / "result.json").exists()
-            return cls(out, verb, _state(out, verb, asked, resume) if done else _state_of_rank_0(out), None)
+            return cls(out, verb, _state(out, verb, recipe, resume) if done else _state_of_rank_0(out), None)
         if overwrite and not is_fresh(out):
-            refuse_to_remove(out, asked, inputs)
-        elif _state(out, verb, asked, resume) == "finished":
+            refuse_to_remove(out, recipe.model_dump(mode="json"), inputs)
+        elif _state(out, verb, recipe, resume) == "finished":
             return cls(out, verb, "finished", None)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class RunDir:
         if overwrite:
             clear(out)
         # Again, now that nobody else can change it.
-        state = _state(out, verb, recipe.model_dump(mode="json"), resume)
+        state = _state(out, verb, recipe, resume)
         run = cls(out, verb, state, lock)
         sweep(out)
         if state == "new":
@@ -121,10 +121,18 @@ class RunDir:
             for folder in (run.checkpoints, run.model):
                 sweep(folder)
             run._metrics.mend()
+            run._take_up(recipe)
         lock.note({"launch": _launch(), "state": state})
         if state == "finished":
             run.close()
         return run
+
+    def _take_up(self, recipe: Recipe) -> None:
+        """Note what a resumed run's recipe changes of those keys that may change."""
+        asked = recipe.model_dump(mode="json")
+        if changed := list(differences(self.read_recipe_yaml(self.path), asked)):
+            self.log(f"going on with another recipe than before: {', '.join(changed)}")
+            write_atomic(self.path / "recipe.yaml", dump_recipe(recipe))
 
     def environment(self, *, seed: int | None, inputs: Sequence[tuple[str, Path]]) -> None:
         """Write environment.json: versions, hardware, seed, and each input's role, path and sha256.
@@ -229,7 +237,7 @@ class RunDir:
         return read_yaml(path / "recipe.yaml")
 
 
-def _state(out: Path, verb: str, asked: dict[str, Any], resume: Literal["auto", "never"]) -> State:
+def _state(out: Path, verb: str, recipe: Recipe, resume: Literal["auto", "never"]) -> State:
     """What stands in `out`. Raises RunError where it is not this run."""
     if is_fresh(out):
         return "new"
@@ -246,7 +254,8 @@ def _state(out: Path, verb: str, asked: dict[str, Any], resume: Literal["auto", 
         ) from None
     if verb_there != verb:
         raise RunError(f"{out}: holds a run of '{verb_there}', not of '{verb}'; --overwrite replaces it")
-    other = list(differences(there, asked))
+    free = () if finished else tuple(recipe.changeable_paths())
+    other = list(differences(there, recipe.model_dump(mode="json"), free=free))
     if other:
         kind = "a finished run" if finished else "an unfinished run"
         raise RunError(
@@ -275,11 +284,6 @@ def _fingerprint(path: Path) -> str | None:
     with suppress(OSError):
         return sha256_of(path)
     return None
-
-
-def _rank() -> int:
-    given = os.environ.get("RANK", "0")
-    return int(given) if given.isdigit() else 0
 
 
 def _launch() -> str:

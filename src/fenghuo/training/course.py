@@ -230,9 +230,19 @@ class ByClock(BySteps):
         return any(self._share_before < mark <= self._share for mark in marks)
 
 
-def course_of(train: TrainRecipe, steps: int | None, *, began_s: float) -> BySteps:
-    """The course a recipe asks for: so many steps, or its budget where they are None."""
+def course_of(
+    train: TrainRecipe,
+    steps: int | None,
+    *,
+    began_s: float,
+    agree: Callable[[Reading], Reading] = lambda own: own,
+) -> BySteps:
+    """The course a recipe asks for: so many steps, or its budget where they are None.
+
+    Args:
+        agree: see `ByClock`.
+    """
     if steps is not None:
         return BySteps(steps)
     assert train.budget is not None
-    return ByClock(train.budget, began_s=began_s)
+    return ByClock(train.budget, began_s=began_s, agree=agree)

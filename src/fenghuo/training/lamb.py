@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fenghuo.training.parallel import is_cut, local
+
 
 class Lamb(torch.optim.Optimizer):
     """Layer-wise adaptive moments for large batches (arXiv 1904.00962, algorithm 2).
@@ -85,16 +87,22 @@ class Lamb(torch.optim.Optimizer):
         return int(state["step"].item())
 
     def _move(self, weights: list[Tensor], number: int, group: dict[str, Any]) -> None:
-        grads = [weight.grad for weight in weights if weight.grad is not None]
-        means = [self.state[weight]["exp_avg"] for weight in weights]
-        squares = [self.state[weight]["exp_avg_sq"] for weight in weights]
+        cut = is_cut(weights[0])
+        grads = [local(weight.grad) for weight in weights if weight.grad is not None]
+        means = [local(self.state[weight]["exp_avg"]) for weight in weights]
+        squares = [local(self.state[weight]["exp_avg_sq"]) for weight in weights]
+        weights = [local(weight) for weight in weights]
         _update(grads, means, squares, number, group)
         if group["weight_decay"]:
             torch._foreach_add_(grads, weights, alpha=group["weight_decay"])
         if not group["adapt"]:
             torch._foreach_add_(weights, grads, alpha=-group["lr"])
             return
-        weight_norms, update_norms = (torch.stack(torch._foreach_norm(part)) for part in (weights, grads))
+        norms = torch.stack([torch.stack(torch._foreach_norm(part)) for part in (weights, grads)])
+        if cut:  # over the ranks, each of which has a part of every tensor
+            torch.distributed.all_reduce(norms.square_())
+            norms.sqrt_()
+        weight_norms, update_norms = norms
         ratios = weight_norms / update_norms
         if group["trust_clip"] is not None:
             ratios.clamp_(max=group["trust_clip"])

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fenghuo.training.parallel import local
+
 
 class Lookahead(torch.optim.Optimizer):
     """Slow weights that follow an inner optimizer's.
@@ -56,7 +58,7 @@ class Lookahead(torch.optim.Optimizer):
         """Move the slow weights, and put the weights where they are."""
         if not self.since:
             return
-        slow, weights = list(self.slow.values()), list(self.slow)
+        slow, weights = self._pairs()
         torch._foreach_lerp_(slow, weights, self.rate)
         torch._foreach_copy_(weights, slow)
         self.since = 0
@@ -67,10 +69,10 @@ class Lookahead(torch.optim.Optimizer):
         if not self.since:
             yield
             return
-        weights = list(self.slow)
         with torch.no_grad():
-            before = [weight.detach().clone() for weight in weights]
-            torch._foreach_copy_(weights, torch._foreach_lerp(list(self.slow.values()), weights, self.rate))
+            slow, weights = self._pairs()
+            before = [weight.clone() for weight in weights]
+            torch._foreach_copy_(weights, torch._foreach_lerp(slow, weights, self.rate))
         try:
             yield
         finally:
@@ -97,6 +99,10 @@ class Lookahead(torch.optim.Optimizer):
             if mine:  # a parameter that never had a gradient has no inner state
                 inner[number] = mine
         self.inner.load_state_dict({**state_dict, "state": inner})
+
+    def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Slow weights and weights; of cut ones this rank's parts."""
+        return [local(slow) for slow in self.slow.values()], [local(weight) for weight in self.slow]
 
     def _weights(self) -> list[Tensor]:
         return [weight for group in self.inner.param_groups for weight in group["params"]]

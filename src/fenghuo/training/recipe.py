@@ -104,6 +104,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs", "budget"),)
+    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs` or `budget`."""
@@ -129,6 +130,11 @@ class TrainRecipe(Recipe):
     evaluate_every: int | None = Field(default=None, gt=0)
     """Steps between two evaluations; absent: at the end of each epoch, in pretraining five times a run."""
 
+    jump: float | None = Field(default=None, gt=1)
+    """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
+    skip: tuple[tuple[int, ...], ...] = ()
+    """Places of batches to leave out, as a run that ended because of its loss named them."""
+
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Optimizer steps of the whole run; None where the clock decides."""
         if self.steps is not None:
@@ -143,6 +149,24 @@ class PatientTrainRecipe(TrainRecipe):
 
     patience: int | None = Field(default=None, gt=0)
     """Stop after so many evaluations without a better score; absent: never."""
+
+
+class ParallelTrainRecipe(TrainRecipe):
+    """Training that torchrun may spread over processes."""
+
+    changeable: ClassVar = (*TrainRecipe.changeable, "parallel")
+
+    jump: float | None = Field(default=3.0, gt=1)
+    """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How processes of torchrun share the model: ddp copies it, fsdp cuts it, its gradients and moments over them."""
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        """A part of a gradient may overflow where the others do not."""
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("'precision' fp16 does not go with 'parallel' fsdp: give bf16, or ddp")
+        return self
 
 
 def _refuse_idle(recipe: OptimizerRecipe | ScheduleRecipe, homes: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ A stage iterates over its `Session` and does in the body what only it knows: eva
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -14,21 +15,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from fenghuo.errors import StoppedError
+from fenghuo.errors import DivergedError, StoppedError
 from fenghuo.progress import track
-from fenghuo.rundir import RunDir
+from fenghuo.rundir import RunDir, write_json
 from fenghuo.training.course import ByClock, BySteps
-from fenghuo.training.loop import Arrays, Learner, Step, loss_scaler, steps
+from fenghuo.training.loop import Arrays, Learner, Step, UntakenError, loss_scaler, steps
 from fenghuo.training.modules import compile_layers, recompute_layers
 from fenghuo.training.optim import build_optimizer, settle, settled
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from fenghuo.training.schedule import rate_at
 from fenghuo.training.state import (
+    Checkpoint,
     latest_checkpoint,
     pack_state,
     read_checkpoint,
@@ -36,6 +38,8 @@ from fenghuo.training.state import (
     unpack_state,
     write_checkpoint,
 )
+from fenghuo.training.watch import Watch
+from fenghuo.training.world import ALONE, World
 
 Cursor = tuple[int, ...]  # of the next batch: (epoch, batch), or what a stage's own `iterate` takes
 Iterate = Callable[[Cursor], Iterator[tuple[Cursor, Sequence[Arrays]]]]
@@ -116,6 +120,8 @@ class Session:
         cursor: Cursor = (0, 0),
         folder: str = "",
         first: int = 0,
+        world: World = ALONE,
+        describe: Callable[[Cursor], Mapping[str, Any]] | None = None,
     ) -> None:
         """
         Args:
@@ -125,10 +131,14 @@ class Session:
             cursor: where `iterate` begins.
             folder: sub-folder of the run's checkpoints, for stages with several sessions.
             first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
+            world: the ranks that train together; each has its own share of what `iterate` gives.
+            describe: the batch that begins at a cursor, for people who look into one that was bad.
         """
         self.run, self.model, self.learner, self.iterate = run, model, learner, iterate
         self.course, self.train, self.label, self.first = course, train, label, first
         self.evaluate_every = evaluate_every
+        self.world, self.describe = world, describe
+        model.to(world.device)
         self.optimizer = build_optimizer(model, optimizer)
         self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
         self.checkpoints: Path = run.checkpoints / folder if folder else run.checkpoints
@@ -152,6 +162,9 @@ class Session:
         self.sums: dict[str, float] = defaultdict(float)
         """Figures since the last line of metrics.jsonl."""
         self._stop = StopRequest()
+        self._watch = Watch(train.jump)
+        self._at = cursor
+        """Where the batch in work begins."""
         self._resume()
 
     def __iter__(self) -> Iterator[Step]:
@@ -165,7 +178,10 @@ class Session:
                 if course.is_over():  # a budget that ran out between two processes
                     self._end()
                     return
-                step = next(stream)
+                try:
+                    step = next(stream)
+                except UntakenError as problem:
+                    self._give_up(problem)
                 course.took()
                 self._take(step)
                 saves = course.saves(self.train.save_every)
@@ -183,10 +199,12 @@ class Session:
                     yield step
                 if self.due:
                     course.paused(evaluation_s=time.monotonic() - began_s)
-                saved = self._stop.asked or saves or self.ended
-                if saved:
+                # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
+                stop = self._stop.asked if self.world.size == 1 else step.stop
+                if stop or saves or self.ended:
                     self.save()
-                self._end_if_asked(saved=saved)
+                if stop:
+                    self._stop_here()
 
     def _take(self, step: Step) -> None:
         self.done, self.cursor = step.number, step.cursor
@@ -232,7 +250,9 @@ class Session:
         Raises:
             StoppedError: a signal came in the body's last turn, after which nothing iterated.
         """
-        self._end_if_asked(saved=False)
+        if self._stop.asked:
+            self.save()
+            self._stop_here()
         if self.best.score is None:
             return
         checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
@@ -250,12 +270,15 @@ class Session:
         return told
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment. All ranks call it, and rank 0 writes."""
         began_s = time.monotonic()
+        tensors = pack_state(self.model, self.optimizer)
+        if not self.world.is_first:
+            return
         write_checkpoint(
             self.checkpoints,
             step=self.done,
-            tensors=pack_state(self.model, self.optimizer),
+            tensors=tensors,
             values={
                 "cursor": list(self.cursor),
                 "best": asdict(self.best),
@@ -263,6 +286,7 @@ class Session:
                 "sums": self.sums,
                 "skipped": self.skipped,
                 "ended": self.ended,
+                "recent": list(self._watch.recent),
                 "course": self.course.to_json(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
             },
@@ -271,19 +295,50 @@ class Session:
         remove_unnamed(self._bests, self.checkpoints)
         self.course.paused(saving_s=time.monotonic() - began_s)
 
-    def _end_if_asked(self, *, saved: bool) -> None:
-        if self._stop.asked:
-            if not saved:
-                self.save()
-            raise StoppedError(
-                f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; "
-                "the same command goes on from there"
-            )
+    def _stop_here(self) -> NoReturn:
+        self.world.barrier()  # torchrun ends all ranks with the first one that ends: not while rank 0 writes
+        raise StoppedError(
+            f"stopped at step {self.done}{self._of()}, saved in {self.checkpoints}; "
+            "the same command goes on from there"
+        )
+
+    def _give_up(self, problem: UntakenError) -> NoReturn:
+        """End before a step that must not be taken, and name its batch, in words and in diverged.json."""
+        self.save()
+        record = {
+            "step": self.first + problem.number,
+            "at": list(self._at),
+            "why": problem.why,
+            "grad_norm": problem.grad_norm,
+            "figures": problem.figures,
+            **(self.describe(self._at) if self.describe else {}),
+        }
+        path = self.run.path / "diverged.json"
+        if self.world.is_first:
+            write_json(path, record)
+        self.world.barrier()
+        skip = json.dumps(sorted({*self.train.skip, self._at}))
+        raise DivergedError(
+            f"step {problem.number}: {problem.why}, from the batch at {list(self._at)}, which {path} describes; "
+            f"the weights before that step are saved in {self.checkpoints}.\n"
+            f"  --train.skip '{skip}' goes on from there without that batch; other settings, such as a lower "
+            "learning rate, need --overwrite or another folder"
+        ) from problem
+
+    def _batches(self) -> Iterator[tuple[Cursor, Sequence[Arrays]]]:
+        at, skip = self.cursor, {*self.train.skip}
+        for after, micro_batches in self.iterate(at):
+            if at in skip:
+                self.run.log(f"the batch at {list(at)} is left out, as train.skip says")
+            else:
+                self._at = at
+                yield after, micro_batches
+            at = after
 
     def _steps(self) -> Iterator[Step]:
         return steps(
             self.model,
-            self.iterate(self.cursor),
+            self._batches(),
             self.learner,
             self.optimizer,
             lambda number: self.peak * rate_at(number, self.course.total, self.schedule),
@@ -292,10 +347,13 @@ class Session:
             clip=self.clip,
             precision=self.train.precision,
             scaler=self.scaler,
+            world=self.world,
+            stop=lambda: self._stop.asked,
+            judge=self._watch.judge,
         )
 
     def _resume(self) -> None:
-        checkpoint = latest_checkpoint(self.checkpoints, say=self.run.log)
+        checkpoint = self._latest()
         if checkpoint is not None:
             values = checkpoint.values
             unpack_state(checkpoint.tensors, self.model, self.optimizer)
@@ -303,12 +361,21 @@ class Session:
             self.best = Best(**values["best"])
             self.spent_s, self.skipped, self.ended = values["spent_s"], values["skipped"], values["ended"]
             self.sums.update(values["sums"])
+            self._watch.recent.extend(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
-            self.course.restore(values["course"], spent_s=self._last_spent_s())
+            self.course.restore(values["course"], spent_s=self.world.broadcast(self._last_spent_s()))
             self.run.log(f"{self.label}: going on after step {self.done}{self._of()}")
         if not self.ended:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
+
+    def _latest(self) -> Checkpoint | None:
+        """The newest whole checkpoint. Rank 0 says which, so that all ranks go on from the same."""
+        found = latest_checkpoint(self.checkpoints, say=self.run.log) if self.world.is_first else None
+        step = self.world.broadcast(None if found is None else found.step)
+        if self.world.is_first or step is None:
+            return found
+        return read_checkpoint(self.checkpoints / f"step-{step}")
 
     def _last_spent_s(self) -> float:
         """What the run's time was when it was last written down, maybe after the checkpoint."""

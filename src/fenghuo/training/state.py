@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fenghuo.errors import DamagedError
 from fenghuo.rundir import folder_atomic, write_atomic
+from fenghuo.training.parallel import cut_like, gathered
 
 STATE = "state.safetensors"
 VALUES = "state.json"
@@ -100,22 +101,30 @@ def latest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint
 
 
 def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights and optimizer state as one flat name → tensor mapping."""
+    """Weights and optimizer state as one flat name → tensor mapping, the same for any number of ranks.
+
+    What is cut over ranks is put together on rank 0, tensor by tensor: all ranks must call it, and on the others the
+    mapping is without such tensors.
+    """
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
-    return tensors
+    return gathered(tensors)
 
 
 def unpack_state(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """The inverse of `pack_state`, into a model and an optimizer built from the same recipe."""
     weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
-    model.load_state_dict(weights)
+    model.load_state_dict({name: cut_like(weights[name], own) for name, own in model.state_dict().items()})
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, number, key = name.split("/", 2)
-            state.setdefault(int(number), {})[key] = tensor
+            own = parameters[int(number)]
+            state.setdefault(int(number), {})[key] = (
+                cut_like(tensor, own) if tensor.shape == own.shape else tensor
+            )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

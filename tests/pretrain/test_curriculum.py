@@ -41,6 +41,7 @@ class Numbers:
 
     def __init__(self, size: int, length: int) -> None:
         self.lengths = np.full(size, length, np.int32)
+        self.pieces = size * length
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -49,11 +50,12 @@ class Numbers:
         return index
 
 
-def loader_of(max_length: int, batch: BatchRecipe) -> Loader:
+def loader_of(max_length: int, batch: BatchRecipe) -> tuple[Any, Loader]:
     def prepare(index: int, rng: np.random.Generator) -> dict[str, Any]:
         return {"pieces": np.full(max_length, index), "index": np.array(index)}
 
-    return Loader.of(Numbers(96, max_length), prepare, batch, seed=5)
+    source = Numbers(96, max_length)
+    return source, Loader.of(source, prepare, batch, seed=5)
 
 
 def taken(way: Curriculum, steps: int, cursor: tuple[int, ...], start: int, total: int) -> list[Any]:

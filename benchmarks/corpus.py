@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/corpus.py --quick --case build
 
-- build: 30 MB of text by `fenghuo corpus` on two processes, from the command to its end: read, clean, leave out
+- build: 60 MB of text by `fenghuo corpus` on two processes, from the command to its end: read, clean, leave out
   repeated documents, cut into pieces, find words and sentences, write shards. The peer reads the same text, cuts it
   with `encode_batch` (its own two threads) and rjieba, as scripts do, and keeps nothing: no cleaning, no duplicates, no
   alignment, no shards. Both are whole processes; `ours` and `peer` are characters a second.
@@ -34,7 +34,7 @@ from fenghuo.text.vocabulary import train_vocabulary
 from measure import THREADS, arguments, timed, wanted
 from measure.tree import run_weighed
 
-BUILD_BYTES = 30_000_000
+BUILD_BYTES = 60_000_000
 MEMORY_BYTES = (60_000_000, 600_000_000)
 DOCUMENT_CHARACTERS = 500
 VOCABULARY = 8_000

@@ -69,6 +69,7 @@ def test_text_is_added(tmp_path: Path, tokenizer_folder: Path, made: dict[str, A
         "unknown_pieces",
     ):
         assert result[name] == whole[name], name
+    assert result["lengths"] == whole["lengths"]
     assert result["extended"]["documents"] == 60
     assert result["read"]["documents"] == 50
     assert result["removed"]["duplicate"]["count"] == 20

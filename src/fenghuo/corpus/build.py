@@ -172,7 +172,7 @@ def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]
         "read": {
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
-        "lengths": all_lengths(reports),
+        "lengths": all_lengths(written),
         "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
         "removed": add_up([step["removed"] for step in steps if "removed" in step]),
         "mended": add_up([report["clean"]["mended"] for report in reports]),

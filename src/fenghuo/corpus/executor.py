@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -81,6 +82,14 @@ class Executor(LocalPipelineExecutor):  # type: ignore[misc]
         finally:
             for future in futures:
                 future.cancel()
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
+        """datatrove's, less a log and statistics for every task, which cost 60 ms and which nobody reads."""
+        data: Any = ()
+        for step in self.pipeline:
+            data = step(data, rank, self.world_size)
+        deque(data, maxlen=0)
+        self.mark_rank_as_completed(rank)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"pool": None, "done": None}

@@ -42,11 +42,11 @@ def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
     return [sum(part[i] for part in (one, other) if i < len(part)) for i in range(size)]
 
 
-def all_lengths(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Documents by pieces and by sentences, over all parts: {"pieces": {"1": 3, "2-3": 8, …}, …}."""
+def all_lengths(written: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Documents by pieces and by sentences, of all that was written: {"pieces": {"1": 3, "2-3": 8, …}, …}."""
     total: dict[str, list[int]] = {}
-    for report in reports:
-        for name, counts in report["write shards"]["lengths"].items():
+    for part in written:
+        for name, counts in part["lengths"].items():
             total[name] = _added(total.get(name, []), counts)
     return {
         name: {_range(place): number for place, number in enumerate(counts)} for name, counts in total.items()

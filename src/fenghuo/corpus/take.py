@@ -10,6 +10,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus.clean import SAMPLES, Count
 from fenghuo.corpus.extend import check, take_whole, taken
+from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, read_shard, write_shard
 from fenghuo.corpus.steps import COUNTED, count_up, plain_tokenizer
 
@@ -73,7 +74,15 @@ class Take(PipelineStep):  # type: ignore[misc]
                 for part in kept
             ]
         figures = count_up(dict.fromkeys(COUNTED, 0), documents, tokenizer.vocabulary.unk)
-        self.figures = {**figures, "removed": removed, "shards": [asdict(line) for line in lines]}
+        lengths = dict[str, list[int]]()
+        if len(documents.lengths):
+            add_lengths(lengths, documents)
+        self.figures = {
+            **figures,
+            "lengths": lengths,
+            "removed": removed,
+            "shards": [asdict(line) for line in lines],
+        }
         return iter(())
 
 

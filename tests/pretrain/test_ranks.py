@@ -21,15 +21,40 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
 STILL = {**TINY, "dropout": 0.0, "attention_dropout": 0.0}
-WORLDS = (1, 2, 4)
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {"batch": {"pieces": 256}, "train": {"steps": 50}},
+    "plain": {"train": {"steps": 50}},
     # Three examples a batch: the fourth rank has none. One example a micro-batch: ranks have different numbers.
-    "uneven": {"batch": {"rows": 3, "micro_pieces": 8}, "train": {"steps": 20}},
-    "elastic": {"batch": {"pieces": 256}, "train": {"steps": 50}},
+    "uneven": {"batch": {"rows": 3, "micro_pieces": 8}, "train": {"steps": 6}},
+    # Norms over the whole of a cut tensor; slow weights that an evaluation sees in between.
+    "lamb": {
+        "optimizer": {"name": "lamb", "learning_rate": 3e-2, "lookahead": {"steps": 3}},
+        "train": {"steps": 12, "evaluate_every": 2, "recompute": True},
+    },
+    "elastic": {"train": {"steps": 50}},
     # Weights stay as they are drawn, so that what is held out tells of the evaluation alone.
-    "still": {"batch": {"pieces": 256}, "train": {"steps": 1}, "optimizer": {"learning_rate": 1e-12}},
+    "still": {"train": {"steps": 1}, "optimizer": {"learning_rate": 1e-12}},
 }
+JOBS = {
+    2: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("plain", "fsdp"),
+        ("lamb", "fsdp"),
+        ("elastic", "ddp"),
+    ],
+    1: [("still", "ddp"), ("plain", "ddp"), ("uneven", "ddp"), ("lamb", "ddp"), ("elastic", "ddp")],
+    4: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("uneven", "ddp"),
+        ("uneven", "fsdp"),
+        ("elastic", "fsdp"),
+    ],
+}
+# Of two ranks the second alone hears the signal, and both stop after the same step.
+STOPS: dict[int, dict[str, int]] = {2: {"stop_after": 11, "stopped_rank": 1}, 1: {"stop_after": 30}, 4: {}}
 
 
 def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
@@ -37,14 +62,11 @@ def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
         "corpus": str(corpus),
         "model": {"preset": "nezha-4l-312", "values": STILL},
         "max_length": 32,
-        "batch": KINDS[kind]["batch"],
+        "batch": KINDS[kind].get("batch", {"pieces": 256}),
         "optimizer": KINDS[kind].get("optimizer", {"learning_rate": 3e-3}),
         "train": {
-            "seed": 3,
-            "save_every": 1000,
-            "log_every": 1,
+            **{"seed": 3, "save_every": 1000, "log_every": 1, "evaluate_every": 1000, "parallel": parallel},
             **KINDS[kind]["train"],
-            "parallel": parallel,
         },
     }
     file.write_text(dump_recipe(build_recipe(PretrainRecipe, values)), encoding="utf-8")
@@ -54,18 +76,13 @@ def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `<kind>-<ddp|fsdp>-<world>`; that of `elastic` went from two ranks over one to four."""
     home = tmp_path_factory.mktemp("ranks")
-    for world in (2, 1, 4):
-        jobs = []
-        for kind in ("plain", "uneven", "still"):
-            for parallel in ("ddp", "fsdp") if world > 1 else ("ddp",):
-                recipe = home / f"{kind}-{parallel}.yaml"
-                write_recipe(recipe, corpus, kind, parallel)
-                jobs.append({"recipe": str(recipe), "out": str(home / f"{kind}-{parallel}-{world}")})
-        # Of two ranks the second alone hears the signal, and both stop after the same step.
-        stops = {2: {"stop_after": 11, "stopped_rank": 1}, 1: {"stop_after": 30}, 4: {}}[world]
-        recipe = home / f"elastic-{'fsdp' if world == 4 else 'ddp'}.yaml"
-        write_recipe(recipe, corpus, "elastic", "fsdp" if world == 4 else "ddp")
-        jobs.append({"recipe": str(recipe), "out": str(home / "elastic"), **stops})
+    for world, wanted in JOBS.items():
+        jobs: list[dict[str, Any]] = []
+        for kind, parallel in wanted:
+            recipe = home / f"{kind}-{parallel}.yaml"
+            write_recipe(recipe, corpus, kind, parallel)
+            jobs.append({"recipe": str(recipe), "out": str(home / f"{kind}-{parallel}-{world}")})
+        jobs[-1] |= {"out": str(home / "elastic"), **STOPS[world]}
         list_of_jobs = home / f"jobs-{world}.json"
         list_of_jobs.write_text(json.dumps(jobs))
         if world == 1:
@@ -98,9 +115,10 @@ def global_batches(run: Path) -> list[tuple[tuple[int, int], list[int]]]:
     return [(cursor, sorted(indices)) for cursor, indices in found.items()]
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("kind", ["plain", "uneven"])
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(
+    ("world", "kind", "parallel"),
+    [(world, *job) for world in (2, 4) for job in JOBS[world] if job[0] != "elastic"],
+)
 def test_ranks_follow_the_curve_of_one_process(runs: Path, kind: str, parallel: str, world: int) -> None:
     alone, shared = runs / f"{kind}-ddp-1", runs / f"{kind}-{parallel}-{world}"
     assert global_batches(shared) == global_batches(alone)

@@ -124,7 +124,13 @@ def main() -> None:
                 more["peer_peak_mib"] = peers[1].ask(do="memory")
             both = timed(ours(parts, projections=case.endswith("transformers"))), theirs
             side_by_side(
-                "attention", case, *both, peer_name=name, runs=given.runs, versions=versions, more=more
+                "attention",
+                case,
+                *both,
+                peer_name=name,
+                runs=given.runs,
+                versions=versions,
+                more=lambda *_, more=more: more,
             )
     for peer in peers:
         peer.close()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,18 @@ THREADS = 2
 REFERENCE = HOUSE / ".venv-reference" / "bin" / "python"
 
 
-def arguments(about: str | None) -> argparse.Namespace:
-    """`--quick` and `--case REGEX`, the same for every benchmark."""
+def arguments(about: str | None, *, quick_runs: int = 5, **more: str) -> argparse.Namespace:
+    """`--quick` and `--case REGEX`, the same for every benchmark, and `more`: options by name, with what help says."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer timed runs: ten minutes at most")
     parser.add_argument("--case", default="", metavar="REGEX", help="only cases in which this is found")
-    parser.add_argument("--runs", type=int, help="timed runs a case; default 5 with --quick, else 20")
+    parser.add_argument(
+        "--runs", type=int, help=f"timed runs a case; default {quick_runs} with --quick, else 20"
+    )
+    for name, told in more.items():
+        parser.add_argument(f"--{name}", help=told)
     given = parser.parse_args()
-    given.runs = given.runs or (5 if given.quick else 20)
+    given.runs = given.runs or (quick_runs if given.quick else 20)
     return given
 
 
@@ -50,13 +55,16 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 class Peer:
-    """A program in `.venv-reference`, told one JSON line at a time what to do, and answering each with one."""
+    """A program of this folder (see program.py), told one JSON line at a time what to do, and answering each with one.
 
-    def __init__(self, script: str) -> None:
-        if not REFERENCE.exists():
+    It runs in `.venv-reference`, or with this Python where both sides are to be weighed in a process of their own.
+    """
+
+    def __init__(self, script: str, *, python: Path = REFERENCE) -> None:
+        if python == REFERENCE and not REFERENCE.exists():
             subprocess.run(["make", ".venv-reference/.ready"], cwd=HOUSE, check=True, stdout=sys.stderr)
         self._process = subprocess.Popen(
-            [REFERENCE, Path(__file__).parent / script],
+            [python, Path(__file__).parent / script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,6 +91,18 @@ class Peer:
         self._process.wait()
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a line's figures are, made from the seconds that were timed."""
+
+    name: str
+    of: Callable[[float], float]
+    digits: int
+
+
+MILLISECONDS = Unit("ms", lambda s: 1e3 * s, 2)
+
+
 def side_by_side(
     benchmark: str,
     case: str,
@@ -92,13 +112,15 @@ def side_by_side(
     peer_name: str,
     runs: int,
     versions: dict[str, str],
-    more: dict[str, Any] | None = None,
+    unit: Unit = MILLISECONDS,
+    warm_ups: int = 2,
+    more: Callable[[float, float], dict[str, Any]] = lambda mine_s, theirs_s: {},
 ) -> None:
-    """Time both in turn after two warm-ups each, and print the case's line: medians in milliseconds.
+    """Time both in turn after the warm-ups, and print the case's line: medians, in the unit.
 
-    `more` keys, such as peak memory, are appended to it.
+    `more` is asked last, with both medians in seconds, for keys to append, such as peak memory.
     """
-    for _ in range(2):
+    for _ in range(warm_ups):
         ours(), peer()
     pairs = [(ours(), peer()) for _ in range(runs)]
     mine_s, theirs_s = ([pair[i] for pair in pairs] for i in (0, 1))
@@ -106,15 +128,15 @@ def side_by_side(
     line = {
         "benchmark": benchmark,
         "case": case,
-        "unit": "ms",
-        "ours": round(1e3 * mine, 2),
-        "peer": round(1e3 * theirs, 2),
+        "unit": unit.name,
+        "ours": round(unit.of(mine), unit.digits),
+        "peer": round(unit.of(theirs), unit.digits),
         "peer_name": peer_name,
         "ratio": round(theirs / mine, 2),
         "spread": round(max(max(mine_s) / min(mine_s), max(theirs_s) / min(theirs_s)), 2),
         "runs": runs,
         "threads": THREADS,
         "versions": versions,
-        **(more or {}),
+        **more(mine, theirs),
     }
     print(json.dumps(line), flush=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Callable
 
 import torch
 import transformers
-from memory import peak_mib
+from program import serve
 from transformers import BertConfig, BertModel, NezhaConfig, NezhaModel
 
 
@@ -41,25 +38,5 @@ def prepare(kind: str, mode: str, heads: int, width: int, rows: int, length: int
     return train if mode == "training" else infer
 
 
-def main() -> None:
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
-    work: Callable[[], None] | None = None
-    for line in sys.stdin:
-        question = json.loads(line)
-        if (do := question.pop("do")) == "prepare":
-            work = prepare(**question)
-            answer: object = transformers.__version__
-        elif do == "memory":
-            assert work is not None
-            answer = peak_mib(work)
-        else:
-            assert work is not None
-            started_s = time.perf_counter()
-            work()
-            answer = time.perf_counter() - started_s
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(prepare, transformers.__version__)

@@ -1,4 +1,4 @@
-"""How much more memory a piece of work holds at its peak than before it began."""
+"""How much more memory a piece of work holds at its peak than before it began. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,26 @@ def _resident_mib(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
+def _begin() -> float:
+    """Give back what is free, and let the kernel's peak begin again: what is resident now."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident_mib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    return before
+
+
+class Resident:
+    """A process's resident memory from here on, as a user sees it: what malloc keeps for later is counted."""
+
+    def __init__(self) -> None:
+        self._before = _begin() if STATUS.exists() else 0.0
+
+    def highest_mib(self) -> float | None:
+        """The highest point so far, less what was resident at the beginning; None where not Linux."""
+        return round(_resident_mib("VmHWM") - self._before, 1) if STATUS.exists() else None
+
+
 def peak_mib(work: Callable[[], object]) -> float | None:
     """Resident memory at the highest point of one call, less what was resident before it; None where not Linux.
 
@@ -30,10 +50,7 @@ def peak_mib(work: Callable[[], object]) -> float | None:
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
     work()  # the libraries' own buffers are there from now on
-    gc.collect()
-    libc.malloc_trim(0)
-    before = _resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again from here
+    before = _begin()
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()

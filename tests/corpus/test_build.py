@@ -285,7 +285,7 @@ def test_a_worker_that_dies_is_told(
     )
     from fenghuo.corpus import executor
 
-    monkeypatch.setattr(executor, "_run_task", _die)
+    monkeypatch.setattr(executor, "run_task", _die)
     with pytest.raises(FenghuoError, match="a worker process died"):
         build(tmp_path / "run", recipe)
 
@@ -380,7 +380,7 @@ def test_the_terminal_stays_quiet(
     build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder, **parts))
     said = capfd.readouterr()
     assert said.out == ""
-    assert len(said.err.splitlines()) == 2  # what there is, and what came of it
+    assert len(said.err.splitlines()) == 4  # what there is, what came of it, and lengths in two lines
     assert "datatrove" not in said.err
 
 
@@ -410,3 +410,108 @@ def module_figures(said: str) -> list[tuple[str, str]]:
     return [
         (value.replace(",", ""), name) for value, name in re.findall(r"([\d,]+) (documents|pieces)", said)
     ]
+
+
+def test_near_duplicates_are_left_out_and_shown(tmp_path: Path, tokenizer_folder: Path) -> None:
+    long = "".join(SENTENCES[:6])
+    texts = [SENTENCES[7] * 2, long, SENTENCES[8], long.replace("。", "！"), long[:-2] + "了", SENTENCES[9]]
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(["", *texts]), encoding="utf-8")
+    near = {"dedup": {"near": {"similarity": 0.8}}}
+    runs = {
+        name: build(tmp_path / name, recipe_of(str(path), tokenizer_folder, **near, **parts))
+        for name, parts in (
+            ("whole", {}),
+            ("cut", {"shards": {"input_mb": 0.0002}, "executor": {"workers": 1}}),
+        )
+    }
+    for name, result in runs.items():
+        assert {rule: count["count"] for rule, count in result["removed"].items()} == {
+            "duplicate": 1,
+            "near_duplicate": 1,
+        }
+        found = result["near_duplicates"]
+        assert (found["clusters"], found["sizes"]) == (1, {"2": 1})
+        [[first, other]] = found["samples"]
+        assert (first["file"], first["line"], other["line"]) == (str(path), 3, 6)
+        assert (first["text"], other["text"]) == (texts[1][:160], texts[4][:160])
+        assert len(documents(tmp_path / name)) == 4
+    assert documents(tmp_path / "whole") == documents(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("dedup", [{}, {"exact": False}, {"exact": False, "near": {}}])
+def test_documents_with_evaluation_rows_are_left_out(
+    dedup: dict[str, Any], tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    path, asked = tmp_path / "a.txt", tmp_path / "dev.tsv"
+    texts = [f"{SENTENCES[0]}{SENTENCES[1]}", SENTENCES[2], f"前面{SENTENCES[3]}", SENTENCES[4]]
+    path.write_text("\n".join(texts), encoding="utf-8")
+    asked.write_text(f"label\ttext\n1\t{SENTENCES[1]}\n0\t{SENTENCES[3]}\n1\t短\n", encoding="utf-8")
+    against = {"against": str(asked), "length": 8, "shortest": 5}
+    result = build(
+        tmp_path / "run", recipe_of(str(path), tokenizer_folder, decontaminate=against, dedup=dedup)
+    )
+    assert result["documents"] == 2
+    removed = result["removed"]["evaluation_text"]
+    assert (removed["count"], removed["characters"]) == (2, len(texts[0]) + len(texts[2]))
+    [file] = result["evaluation"]
+    assert {name: file[name] for name in ("file", "rows", "long_enough", "found", "documents")} == {
+        **{"file": str(asked), "rows": 4, "long_enough": 2, "found": 2, "documents": 2}
+    }
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "evaluation_rows.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [(row["line"], row["documents"], row["text"]) for row in rows] == [
+        (2, 1, SENTENCES[1]),
+        (3, 1, SENTENCES[3]),
+    ]
+
+
+def test_changed_evaluation_files_start_anew(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = write_paragraphs(tmp_path / "a.txt", paragraphs(5)), tmp_path / "dev.txt"
+    asked.write_text("一二三四五六七八九十", encoding="utf-8")
+    recipe = recipe_of(paragraph_input(path), tokenizer_folder, decontaminate={"against": str(asked)})
+    monkeypatch.setattr(module, "write_manifest", lambda *_, **__: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(RuntimeError):
+        build(tmp_path / "run", recipe)
+    asked.write_text("一二三四五六七八九", encoding="utf-8")
+    with pytest.raises(FenghuoError, match="changed since this run began"):
+        build(tmp_path / "run", recipe)
+
+
+def test_lengths_are_counted(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(60))
+    result = build(tmp_path / "run", recipe_of(paragraph_input(path), tokenizer_folder))
+    lengths = [len(pieces) for pieces in documents(tmp_path / "run")]
+    for bounds, number in result["lengths"]["pieces"].items():
+        low, high = int(bounds.split("-")[0]), int(bounds.split("-")[-1])
+        assert number == sum(low <= length <= high for length in lengths)
+    for counts in result["lengths"].values():
+        assert sum(counts.values()) == result["documents"]
+
+
+def test_the_summary_says_what_happened(
+    tmp_path: Path, tokenizer_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.txt"
+    long = "".join(SENTENCES[:6])
+    path.write_text(
+        "\n".join([long, long[:-2] + "了", f"**{SENTENCES[7]}**", SENTENCES[8]]), encoding="utf-8"
+    )
+    more = {"decontaminate": {"against": str(path)}, "clean": {"markup": True}, "dedup": {"near": {}}}
+    (tmp_path / "dev.txt").write_text(f"{SENTENCES[8] * 3}\n", encoding="utf-8")
+    more["decontaminate"] = {"against": str(tmp_path / "dev.txt"), "length": 8, "shortest": 5}
+    build(tmp_path / "run", recipe_of(str(path), tokenizer_folder, **more))
+    said = capfd.readouterr().err
+    for words in (
+        "2 documents, ",
+        "left out: 1 evaluation text, 1 near duplicate, 0 bad lines",
+        "mended: 1 markup",
+        "pieces a document: a tenth has up to",
+        "near duplicates: 1 clusters of 2 to 2 documents",
+        "dev.txt: 1 of 1 rows that are long enough (of 1) were found, in 1 documents",
+    ):
+        assert words in said

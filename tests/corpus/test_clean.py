@@ -128,3 +128,21 @@ def test_signatures_tell_apart() -> None:
 def test_signatures_of_folded_text_are_the_same(text: str) -> None:
     if any(c.isalnum() for c in text):
         assert signature(text) == signature(f" {text}。\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "reason"),
+    [
+        ("价格 12.50 | 13.80 | 99.00 | 12", {"letters": 0.5}, "few_letters"),
+        ("价格是十二元五角，不贵", {"letters": 0.5}, None),
+        ("价格 12.50 | 13.80 | 99.00 | 12", {}, None),
+        ("see the README of 项目 for more", {"chinese": 0.3}, "little_chinese"),
+        ("请看 README 项目的说明文档", {"chinese": 0.3}, None),
+        ("首页\n登录\n首页\n登录\n首页\n登录\n正文在这里", {"repeated_lines": 0.3}, "repeated_lines"),
+        ("首页\n登录\n首页\n登录\n首页\n登录\n正文在这里", {"repeated_lines": 0.7}, None),
+        ("首页\n登录\n首页\n登录\n首页\n登录\n正文在这里", {}, None),
+        ("一行\n二行\n三行", {"repeated_lines": 0.01}, None),
+    ],
+)
+def test_rules_by_share(text: str, values: dict[str, float], reason: str | None) -> None:
+    assert clean(text, **values)[1] == ({reason: 1} if reason else {})

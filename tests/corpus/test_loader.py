@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Cursor, Loader, collate
-from fenghuo.errors import DataError
+from fenghuo.corpus.loader import BATCHES_A_WINDOW, NEIGHBOURS, Cursor, Loader, collate
+from fenghuo.errors import DataError, FenghuoError
 
 
 @dataclass
@@ -23,9 +25,11 @@ class Counted:
     sizes: np.ndarray
     looked_up: int = 0
     lengths: Any = field(init=False)
+    pieces: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.lengths = Counting(self)
+        self.pieces = int(self.sizes.sum())
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -168,7 +172,7 @@ def test_micro_batches_cut_a_batch_without_changing_it(lengths: list[int], budge
 def test_a_batch_is_found_in_one_window() -> None:
     many = Counted(np.full(100_000, 10, np.int32))
     loader = Loader(many, prepare, seed=0, pieces=320, window=256)
-    many.looked_up = 0
+    assert not many.looked_up  # their sum is known
     loader.batch(Cursor(7, loader.batches_per_epoch() - 1))
     assert many.looked_up <= 256 + 64
 
@@ -205,6 +209,52 @@ def test_each_epoch_makes_other_batches(lengths: list[int]) -> None:
         return {frozenset(seen(loader.batch(Cursor(epoch, batch)))) for batch in range(many)}
 
     assert len(set.union(*map(sets, range(4)))) == 4 * loader.batches_per_epoch()
+
+
+def test_copies_come_again_in_turn() -> None:
+    """As of data duplicated three times once for all; the order is new in each epoch all the same."""
+    loader = Loader(source(*[5] * 40), prepare, seed=0, rows=4, copies=3)
+
+    def noise(epoch: int) -> dict[int, list[int]]:
+        batches = [loader.batch(Cursor(epoch, b))[0] for b in range(loader.batches_per_epoch())]
+        return {int(i): own.tolist() for batch in batches for i, own in by_example(batch)}
+
+    versions = [noise(epoch) for epoch in range(7)]
+    assert versions[0] == versions[3] == versions[6]
+    assert versions[1] == versions[4]
+    assert len({str(sorted(one.items())) for one in versions}) == 3
+    first, again = (loader.examples(Cursor(epoch, 0)).tolist() for epoch in (0, 3))
+    assert first != again
+    once = Loader(source(*[5] * 40), prepare, seed=0, rows=4)
+    assert np.array_equal(once.batch(Cursor(2, 1))[0]["noise"], loader.batch(Cursor(2, 1))[0]["noise"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes, budgets, st.none() | st.integers(1, 100), st.sampled_from([1, 2, 4]))
+def test_a_micro_batch_holds_one_kind(lengths: list[int], budget: int, micro: int | None, world: int) -> None:
+    def kind_of(rng: np.random.Generator) -> int:
+        return int(rng.integers(3))
+
+    def prepare_kind(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        kind = kind_of(rng)
+        return {**prepare(example, rng), "kind": np.array(kind)}
+
+    def loader(rank: int, world: int, micro: int | None) -> Loader:
+        given: dict[str, Any] = {"rank": rank, "world": world, "micro_pieces": micro, "kind_of": kind_of}
+        return Loader(source(*lengths), prepare_kind, seed=2, pieces=budget, **given)
+
+    alone, ranks = loader(0, 1, None), [loader(rank, world, micro) for rank in range(world)]
+    for number in range(alone.batches_per_epoch()):
+        whole = {int(i): kind for b in alone.batch(Cursor(1, number)) for i, kind in kinds_in(b)}
+        parts = [part for one in ranks for part in one.batch(Cursor(1, number))]
+        assert all(len(set(part["kind"].tolist())) == 1 for part in parts)
+        assert {int(i): kind for part in parts for i, kind in kinds_in(part)} == whole
+        if micro is not None:
+            assert all(part["pieces"].size <= micro or len(part["lengths"]) == 1 for part in parts)
+
+
+def kinds_in(batch: dict[str, np.ndarray]) -> list[tuple[int, int]]:
+    return list(zip(batch["index"].tolist(), batch["kind"].tolist(), strict=True))
 
 
 def test_equal_lengths_do_not_keep_the_files_order() -> None:
@@ -246,3 +296,87 @@ def test_a_recipes_batch_is_taken_whole(given: dict[str, int]) -> None:
         zip(ours.iterate(Cursor()), theirs.iterate(Cursor()), strict=True), 20
     ):
         assert [part["pieces"].tolist() for part in one] == [part["pieces"].tolist() for part in other]
+
+
+@pytest.fixture
+def many_from_here(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Corpora of 200 examples count as large, and runs are of 4 neighbours."""
+    monkeypatch.setattr("fenghuo.corpus.loader.MANY", 200)
+    monkeypatch.setattr("fenghuo.corpus.loader.NEIGHBOURS", 4)
+    return 4
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(200, 400), st.integers(16, 90), st.integers(1, 20), st.integers(0, 3))
+def test_runs_of_neighbours_are_visited_once_and_their_window_is_read_in_few_places(
+    many_from_here: int, size: int, window: int, rows: int, epoch: int
+) -> None:
+    counted = source(*np.random.default_rng(size).integers(1, 60, size).tolist())
+    loader = Loader(counted, prepare, seed=5, rows=rows, window=window)
+    batches = [loader.examples(Cursor(epoch, batch)) for batch in range(loader.batches_per_epoch())]
+    assert all(len(batch) for batch in batches)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(size))
+    places = [np.unique(visited // many_from_here) for visited in windows_of(loader, epoch)]
+    assert max(map(len, places)) <= window // many_from_here + 3
+
+
+def windows_of(loader: Loader, epoch: int) -> list[np.ndarray]:
+    """The examples of each window, from the batches that share it."""
+    plan = loader._plan
+    return [plan._visited(number, epoch) for number in range(-(-len(plan.source) // plan.window))]
+
+
+@pytest.mark.slow
+def test_few_neighbours_of_a_run_share_a_batch() -> None:
+    """Lengths as a corpus has them: of a run's 63 others, a window of 50 batches brings 63 / 50 into one's own."""
+    rng = np.random.default_rng(0)
+    counted = Counted(np.clip(rng.lognormal(4, 0.8, 1 << 24), 4, 510).astype(np.int32))
+    loader = Loader(counted, prepare, seed=3, rows=512)
+    others = []
+    for batch in range(0, loader.batches_per_epoch(), loader.batches_per_epoch() // 20):
+        _, together = np.unique(loader.examples(Cursor(0, batch)) // NEIGHBOURS, return_counts=True)
+        others.append((together * (together - 1)).sum() / together.sum())
+    assert np.mean(others) == pytest.approx((NEIGHBOURS - 1) / BATCHES_A_WINDOW, rel=0.2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_prepare_the_same_stream_from_any_cursor(workers: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 300)
+
+    def stream(number: int) -> list[tuple[Cursor, list[dict[str, np.ndarray]]]]:
+        loader = Loader(Lengths(lengths), prepare, seed=4, pieces=500, micro_pieces=200, workers=number)
+        return list(islice(loader.iterate(Cursor(1, 3)), 25))  # over the end of an epoch
+
+    for (after, batches), (alone_after, alone) in zip(stream(workers), stream(0), strict=True):
+        assert after == alone_after
+        for one, other in zip(batches, alone, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_dead_worker_is_told() -> None:
+    loader = Loader(Lengths(np.full(50, 10)), die, seed=4, rows=5, workers=2)
+    with pytest.raises(FenghuoError, match=r"batch\.workers"):
+        next(loader.iterate(Cursor()))
+
+
+@dataclass
+class Lengths:
+    """Examples of given lengths, which can be sent to another process."""
+
+    lengths: np.ndarray
+
+    @property
+    def pieces(self) -> int:
+        return int(self.lengths.sum())
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return index, int(self.lengths[index])
+
+
+def die(example: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}

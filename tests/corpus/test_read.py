@@ -193,6 +193,36 @@ def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
     assert [len(text) for text in texts(path)] == [3_400_000, 1]
 
 
+def test_frames_odd_characters_and_torn_ends(tmp_path: Path) -> None:
+    frames = zstandard.compress(("一\n" * 99 + "二").encode()) + zstandard.compress(
+        "三\x00\u200b四\r\n五".encode()
+    )
+    assert texts(write(tmp_path / "a.txt.zst", frames)) == ["一"] * 99 + ["二三\x00\u200b四", "五"]
+    for number, data in enumerate((frames[:-4], gzip.compress(("中文\n" * 99_999).encode())[:-999])):
+        path = write(tmp_path / f"torn{number}.txt.{('zst', 'gz')[number]}", data)
+        with pytest.raises(DataError, match="damaged"):
+            texts(path)
+
+
+@pytest.mark.parametrize("format", ["lines", "paragraphs"])
+def test_blocks_of_lines_end_where_parts_do(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "\n".join("中" * (number % 7) for number in range(60)) + "\n\nend"
+    path = write(tmp_path / "a.txt", "\ufeff" + lines)
+    wanted = texts(InputRecipe(path=path, format=format))
+    for block in (1, 2, 9, 64):
+        monkeypatch.setattr("fenghuo.corpus.read._BLOCK_BYTES", block)
+        assert texts(InputRecipe(path=path, format=format)) == wanted
+
+
+def test_a_file_that_is_shorter_than_its_plan_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "一\n二\n")
+    part = whole(find_files([InputRecipe(path=path)])[0])
+    write(tmp_path / "a.txt", "一\n")
+    assert [one.text for one in read_range(part, print)] == ["一"]
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.text(st.sampled_from("ab中。 \r"), max_size=6), min_size=1, max_size=30),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ def documents(given: list[tuple[list[list[int]], bool]], first: int = 0) -> Docu
         lengths=np.array(lengths),
         heldout=np.array([heldout for _, heldout in given]),
         sources=["a.txt"] * len(given),
+        signatures=np.arange(2 * len(given), dtype=np.uint64).reshape(-1, 2) + np.uint64(1_000 * first),
+        characters=np.array(lengths, np.uint32),
     )
 
 
@@ -106,6 +109,83 @@ def check_document(whole: Documents, mine: list[Any], max_pieces: int) -> None:
                 break
         else:
             assert end == begin + max_pieces
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(corpora, st.integers(1, 40))
+def test_full_sentences(
+    tmp_path_factory: pytest.TempPathFactory,
+    shards: list[list[tuple[list[list[int]], bool]]],
+    max_pieces: int,
+) -> None:
+    folder = corpus(tmp_path_factory.mktemp("corpus"), shards)
+    for split in ("train", "heldout"):
+        source = ShardSource(folder, max_pieces=max_pieces, split=split, packing="full-sentences")
+        found = []
+        for index in range(len(source)):
+            one = source[index]
+            assert one.word_start[0]
+            assert one.document_start[0] in (False, True)
+            separators = int(one.document_start[1:].sum())
+            assert len(one.pieces) + separators == source.lengths[index] <= max_pieces
+            starts = np.flatnonzero(one.document_start)
+            assert one.sentence_start[starts].all()
+            found.append((one.pieces.tolist(), starts.tolist()))
+        assert found == [
+            slice_ for n, shard in enumerate(shards) for slice_ in row_of(shard, n, split, max_pieces)
+        ]
+        assert source.pieces == source.lengths.sum()
+        assert source.documents == sum((split == "heldout") == held for one in shards for _, held in one)
+
+
+def row_of(
+    shard: list[tuple[list[list[int]], bool]], number: int, split: str, max_pieces: int
+) -> list[tuple[list[int], list[int]]]:
+    """The slices of a shard's documents as one row, piece by piece: (pieces, places where a document begins)."""
+    row = []  # (piece, begins a document, a sentence, a word)
+    for k, (document, heldout) in enumerate(shard):
+        if heldout == (split == "heldout"):
+            whole = documents([(document, False)], 1_000 * number + 100 * k)
+            row += [
+                (int(piece), at == 0, bool(sentence), bool(word))
+                for at, (piece, sentence, word) in enumerate(
+                    zip(whole.pieces, whole.sentence_start, whole.word_start, strict=True)
+                )
+            ]
+    found = []
+    while row:
+        room, end = max_pieces, 0
+        while end < len(row) and room >= 1 + (end > 0 and row[end][1]):
+            room -= 1 + (end > 0 and row[end][1])
+            end += 1
+        if end < len(row):  # the last sentence in reach, else the last word, else anywhere
+            for edge in (2, 3):
+                if starts := [at for at in range(1, end + 1) if row[at][edge]]:
+                    end = starts[-1]
+                    break
+        found.append(([one[0] for one in row[:end]], [at for at in range(end) if row[at][1]]))
+        row = row[end:]
+    return found
+
+
+def test_what_full_sentences_are_made_of(tmp_path: Path) -> None:
+    """Of three documents the held-out one in the middle is not there; [SEP] takes a place of the budget."""
+    folder = corpus(tmp_path / "run", [[([[2], [1]], False), ([[9]], True), ([[3]], False), ([[1]], False)]])
+    source = ShardSource(folder, max_pieces=7, packing="full-sentences")
+    assert source.lengths.tolist() == [7, 1]
+    assert source[0].pieces.tolist() == [0, 1, 2, 200, 201, 202]
+    assert np.flatnonzero(source[0].document_start).tolist() == [0, 3]
+    assert source[1].pieces.tolist() == [300]
+    assert ShardSource(folder, max_pieces=6, packing="full-sentences").lengths.tolist() == [3, 5]
+
+
+def test_a_slice_knows_its_document(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "run", [[([[2, 3], [4]], False), ([[2]], False)], [([[1], [6]], False)]])
+    source = ShardSource(folder, max_pieces=6)
+    numbers = [source[i].document for i in range(len(source))]
+    assert [numbers.index(number) for number in numbers] == [0, 0, 2, 3, 3]
+    assert [bool(source[i].document_start[0]) for i in range(len(source))] == [True, False, True, True, False]
 
 
 def test_a_shard_tells_what_it_is(tmp_path: Path) -> None:
@@ -232,3 +312,16 @@ def test_ranks_may_make_the_index_at_once(tmp_path: Path) -> None:
     assert (
         len(list(pairwise(sorted((folder / "shards" / "slices").iterdir())))) == 0
     )  # one index, no leftovers
+
+
+@pytest.mark.parametrize("packing", ["doc-sentences", "full-sentences"])
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_another_process_has_the_same_examples(tmp_path: Path, packing: Any, split: Any) -> None:
+    sentences = [[2, 1], [3], [1, 1]]  # the pieces of each word
+    run = corpus(tmp_path / "run", [[(sentences, False), (sentences, True), (sentences[:1], False)]])
+    source = ShardSource(run, max_pieces=7, split=split, packing=packing)
+    sent = pickle.loads(pickle.dumps(source))
+    assert len(sent) == len(source) > 0
+    for one, other in zip(source, sent, strict=True):
+        assert np.array_equal(one.pieces, other.pieces)
+        assert np.array_equal(one.document_start, other.document_start)

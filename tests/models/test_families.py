@@ -23,6 +23,7 @@ ROOM = Path(fenghuo.models.__file__).parent
 HEADS = [
     HeadsConfig(mlm=True, pair=True),
     HeadsConfig(pooler=False, mlm=True),
+    HeadsConfig(mlm=True, span_boundary=True),
     HeadsConfig(task="classify", outputs=3),
     HeadsConfig(pooler=False, task="tag", outputs=5),
 ]
@@ -52,7 +53,12 @@ def heads_of(card):
     """The heads its files can hold."""
     more = [HeadsConfig(mlm=True, pair=True, entity=True)] if card.defaults.get("entity_width") else []
     pairs = card.theirs("pair.out.weight") is not None
-    return [h for h in HEADS + more if (card.pooler or not h.pooler) and (pairs or not h.pair)]
+    spans = card.theirs("span_boundary.bias") is not None
+    return [
+        h
+        for h in HEADS + more
+        if (card.pooler or not h.pooler) and (pairs or not h.pair) and (spans or not h.span_boundary)
+    ]
 
 
 def small(card, **values):
@@ -84,7 +90,7 @@ def test_each_tensor_has_one_name_there_and_back(card, form):
                 assert tensor in whole[1]
                 continue
             if found is None and (form.target is None or "head" in tensor):
-                assert tensor.split(".")[0] in ("pooler", "head", "pair"), (
+                assert tensor.split(".")[0] in ("pooler", "head", "pair", "span_boundary"), (
                     tensor
                 )  # such files never hold these
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ SMALL = {"layers": 2, "heads": 2, "width": 16, "inner_width": 24}
 HEADS = {
     "pretraining": HeadsConfig(mlm=True, pair=True),
     "mlm": HeadsConfig(pooler=False, mlm=True),
+    "span_boundary": HeadsConfig(mlm=True, span_boundary=True),
     "classify": HeadsConfig(task="classify", outputs=3),
     "tag": HeadsConfig(pooler=False, task="tag", outputs=5),
     "none": HeadsConfig(),
@@ -26,6 +28,7 @@ HEADS = {
 CLASSES = {
     "pretraining": "ForPreTraining",
     "mlm": "ForMaskedLM",
+    "span_boundary": "ForMaskedLM",
     "classify": "ForSequenceClassification",
     "tag": "ForTokenClassification",
     "none": "Model",
@@ -69,7 +72,7 @@ def test_what_is_saved_is_loaded_bit_by_bit(tmp_path, family, heads):
     save_model(model, tmp_path)
     again, report = load_with_report(tmp_path)
     assert not again.training
-    assert (again.config, again.heads_config.task) == (model.config, model.heads_config.task)
+    assert (again.config, replace(again.heads_config, dropout=None)) == (model.config, model.heads_config)
     assert again.family == family
     assert report.fresh == report.unexpected == report.ignored_config == ()
     for (name, mine), theirs in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
@@ -325,6 +328,16 @@ def test_load_into_takes_the_encoder_and_leaves_a_fresh_head(saved):
     assert torch.equal(model.pooler.dense.weight, saved.model.pooler.dense.weight)
     assert report.fresh == ("head.out.bias", "head.out.weight")
     assert "cls.seq_relationship.weight" in report.unexpected
+
+
+def test_a_span_boundary_head_is_left_behind_by_a_classifier(tmp_path):
+    save_model(make(heads="span_boundary"), tmp_path)
+    report = load_into(make(heads="classify", seed=5), tmp_path)
+    assert report.fresh == ("head.out.bias", "head.out.weight")
+    assert {name.partition(".")[2].partition(".")[0] for name in report.unexpected} == {
+        "predictions",
+        "pair_target_predictions",
+    }
 
 
 def test_load_into_refuses_another_encoder(saved):

@@ -214,6 +214,17 @@ def test_each_head_gives_its_shape(tiny):
     assert build_model(tiny(), HeadsConfig(), seed=0).eval()(ids).logits is None
 
 
+def test_a_span_boundary_head_reads_one_table_of_words(tiny):
+    config = tiny(position="xl", adaptive=True, cutoffs=(5,))
+    with pytest.raises(ValueError, match="needs one table of words"):
+        build_model(config, HeadsConfig(pooler=False, span_boundary=True), seed=0)
+    model = build_model(tiny(), HeadsConfig(mlm=True, span_boundary=True), seed=0)
+    left, right = torch.randn(2, 5, 8)
+    assert model.span_boundary(left, right, torch.arange(5)).shape == (5, 31)
+    # The words are counted once, wherever they are asked for.
+    assert sum(weight.shape == (31, 8) for weight in model.parameters()) == 1
+
+
 def test_task_logits_are_those_of_the_padded_call(tiny):
     for heads in (HeadsConfig(task="classify", outputs=3), HeadsConfig(pooler=False, task="tag", outputs=3)):
         model = build_model(tiny(position="nezha"), heads, seed=0).eval()

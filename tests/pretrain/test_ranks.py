@@ -31,11 +31,27 @@ KINDS: dict[str, dict[str, Any]] = {
         "train": {"steps": 12, "evaluate_every": 2, "recompute": True},
     },
     "elastic": {"train": {"steps": 50}},
+    # Weights stay as they are drawn, so that what is held out tells of the evaluation alone.
+    "still": {"train": {"steps": 1}, "optimizer": {"learning_rate": 1e-12}},
 }
 JOBS = {
-    2: [("plain", "ddp"), ("plain", "fsdp"), ("lamb", "fsdp"), ("elastic", "ddp")],
-    1: [("plain", "ddp"), ("uneven", "ddp"), ("lamb", "ddp"), ("elastic", "ddp")],
-    4: [("plain", "ddp"), ("uneven", "ddp"), ("uneven", "fsdp"), ("elastic", "fsdp")],
+    2: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("plain", "fsdp"),
+        ("lamb", "fsdp"),
+        ("elastic", "ddp"),
+    ],
+    1: [("still", "ddp"), ("plain", "ddp"), ("uneven", "ddp"), ("lamb", "ddp"), ("elastic", "ddp")],
+    4: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("uneven", "ddp"),
+        ("uneven", "fsdp"),
+        ("elastic", "fsdp"),
+    ],
 }
 # Of two ranks the second alone hears the signal, and both stop after the same step.
 STOPS: dict[int, dict[str, int]] = {2: {"stop_after": 11, "stopped_rank": 1}, 1: {"stop_after": 30}, 4: {}}
@@ -111,6 +127,18 @@ def test_ranks_follow_the_curve_of_one_process(runs: Path, kind: str, parallel: 
     print(f"{kind} {parallel} {world}: first {apart[0]:.1e}, first {len(apart)} {apart.max():.1e}")
     assert apart[0] < 1e-5
     assert apart.max() < 1e-3
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_an_evaluation(runs: Path, parallel: str, world: int) -> None:
+    def figures(run: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads((runs / run / "result.json").read_text())["figures"]
+        return found
+
+    alone = figures("still-ddp-1")
+    assert {"loss", "mlm_accuracy", "mlm_word_accuracy", "pseudo_perplexity"} == alone.keys()
+    assert figures(f"still-{parallel}-{world}") == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(runs: Path) -> None:

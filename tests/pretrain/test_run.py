@@ -9,30 +9,28 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-import fenghuo.objectives
 from fenghuo.config import build_recipe, dump_recipe
-from fenghuo.corpus.loader import collate
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import ModelError, RecipeError
 from fenghuo.models.folder import build, save_model
 from fenghuo.models.recipe import ModelRecipe
-from fenghuo.models.start import start_model
 from fenghuo.net.config import HeadsConfig
-from fenghuo.objectives import OBJECTIVES
-from fenghuo.objectives.objective import build_objective
+from fenghuo.objectives.objective import build_questions
+from fenghuo.objectives.recipe import MlmRecipe
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.pretrain.run import plan, run
 from fenghuo.rundir import RunDir
-from fenghuo.training.loop import to_tensors
 
 TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
+
+
+XL = {"layers": 2, "width": 32, "heads": 2, "inner_width": 64, "memory": 0}
 
 
 def recipe_of(corpus: Path, **train: object) -> PretrainRecipe:
@@ -49,47 +47,13 @@ def recipe_of(corpus: Path, **train: object) -> PretrainRecipe:
     )
 
 
-def test_every_objective_keeps_the_rooms_contract(corpus: Path) -> None:
-    tokenizer = corpus_tokenizer(corpus)
-    source = ShardSource(corpus, max_pieces=30)
-    for name in OBJECTIVES:
-        objective = build_objective({"name": name}, tokenizer.vocabulary)
-        assert objective.name == name
-        assert "arXiv" in objective.citation
-        twice = [
-            collate([objective.prepare(source[i], np.random.default_rng((1, i))) for i in range(20)])
-            for _ in "ab"
-        ]
-        for key, value in twice[0].items():
-            np.testing.assert_array_equal(value, twice[1][key])
-        model = start_model(recipe_of(corpus).model, objective.heads(), tokenizer=tokenizer, seed=0)
-        terms = objective.terms(model, to_tensors(twice[0], torch.device("cpu")))
-        counts = objective.counts(twice[0])
-        choices = tokenizer.vocabulary.size
-        assert terms.loss[name].item() / counts[name] == pytest.approx(math.log(choices), rel=0.1)
-
-
-def test_the_rooms_dict_names_every_objective() -> None:
-    found = set()
-    for path in Path(fenghuo.objectives.__file__).parent.glob("*.py"):
-        if path.stem in ("__init__", "objective"):  # the dict and the contract
-            continue
-        module = import_module(f"fenghuo.objectives.{path.stem}")
-        found |= {
-            f"{module.__name__}:{name}"
-            for name, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "citation")
-        }
-    assert found == set(OBJECTIVES.values())
-
-
 def test_labels_are_the_pieces_that_stood_there(corpus: Path) -> None:
     tokenizer = corpus_tokenizer(corpus)
     source = ShardSource(corpus, max_pieces=30)
-    objective = build_objective({"name": "mlm", "rate": 0.3}, tokenizer.vocabulary)
+    questions = build_questions([MlmRecipe(rate=0.3)], tokenizer.vocabulary, source)
     for index in range(50):
         example = source[index]
-        made = objective.prepare(example, np.random.default_rng(index))
+        made = questions.prepare(example, np.random.default_rng(index))
         framed = np.concatenate([[tokenizer.vocabulary.cls], example.pieces, [tokenizer.vocabulary.sep]])
         np.testing.assert_array_equal(made["asked_pieces"], framed[made["asked_at"]])
         untouched = np.ones(len(framed), dtype=bool)
@@ -135,6 +99,36 @@ def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
     }
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["inputs"][0]["role"] == "corpus"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"objectives": [{"name": "mlm"}, {"name": "sop"}]},
+        {"objectives": [{"name": "nsp"}, {"name": "mlm", "rate": 0.2, "weight": 2.0}]},
+        {"objectives": [{"name": "causal"}], "packing": "full-sentences"},
+        {"objectives": [{"name": "causal"}], "model": {"preset": "transfo-xl-enwik8-base", "values": XL}},
+        {
+            "objectives": [{"name": "mlm", "share": 2}, {"name": "sop"}, {"name": "causal", "share": 1}],
+            "mask_copies": 2,
+        },
+    ],
+    ids=lambda given: "+".join(one["name"] for one in given["objectives"]),
+)
+def test_each_kind_of_run_learns(corpus: Path, tmp_path: Path, given: dict[str, Any]) -> None:
+    values = recipe_of(corpus, steps=40).model_dump(mode="json", exclude_defaults=True)
+    recipe = build_recipe(PretrainRecipe, values | given)
+    assert "parameters" in plan(recipe)
+    run(recipe, RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    names = [one["name"] for one in given["objectives"]]
+    assert {f"{name}_accuracy" for name in names} <= result["figures"].keys()
+    assert result["metric"] == f"heldout_{names[0]}_accuracy"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < 0.97 * losses[0]  # of small words: the plateau of frequent pieces
+    assert set(names) <= {key.removeprefix("train/") for line in lines for key in line}
 
 
 def start(recipe_file: Path, out: Path, *, heard: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:

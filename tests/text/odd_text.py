@@ -52,7 +52,20 @@ FRAGMENTS = [
         "\ue000",
         "\U000e0001",
     ),
-    *("x" * 101, "é" * 40, "中" * 30, "http://a.b/c?d=e#f", "don't", "3.14", "C++", "T恤", "卡拉OK"),
+    *(
+        "x" * 101,
+        "é" * 40,
+        "中" * 30,
+        "http://a.b/c?d=e#f",
+        "a_b|c>d",
+        "-",
+        "...",
+        "don't",
+        "3.14",
+        "C++",
+        "T恤",
+        "卡拉OK",
+    ),
 ]
 
 odd_text = st.lists(st.sampled_from(FRAGMENTS) | st.text(st.characters(), max_size=4), max_size=25).map(

@@ -54,7 +54,7 @@ def test_frame_is_what_the_library_frames_and_cuts(
     made: dict[str, Tokenizer], kind: str, texts: tuple[int, int | None], max_length: int
 ) -> None:
     tokenizer = made[kind]
-    backend: Any = tokenizers.Tokenizer.from_str(tokenizer._files.tokenizer_json)
+    backend: Any = tokenizers.Tokenizer.from_str(tokenizer.files.tokenizer_json)
     backend.enable_truncation(max_length)
     one, two = (None if count is None else "fox " * count for count in texts)
     wanted = backend.encode(one, two)
@@ -108,7 +108,7 @@ def test_what_is_saved_frames_alike(made: dict[str, Tokenizer], tmp_path: Path) 
         tokenizer.save(tmp_path / kind)
         again = Tokenizer.load(tmp_path / kind)
         assert again.fingerprint == tokenizer.fingerprint
-        assert again._files.framing == tokenizer._files.framing
+        assert again.files.framing == tokenizer.files.framing
 
 
 def test_a_tokenizer_without_a_post_processor_is_framed_by_its_special_pieces(tmp_path: Path) -> None:

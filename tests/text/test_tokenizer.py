@@ -37,7 +37,7 @@ def library_pieces(
 
 @cache
 def library(tokenizer: Tokenizer, plain: bool) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer.from_str(tokenizer._files.tokenizer_json)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.files.tokenizer_json)
     backend.encode_special_tokens = plain
     return backend
 
@@ -70,15 +70,32 @@ def test_the_fast_way_is_the_library(tokenizer: Tokenizer, cased_tokenizer: Toke
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(odd_text | st.sampled_from(["a/b", "c.d", "[MASK]", "-", "..."]), max_size=12).map("".join))
-def test_long_runs_are_cut_without_a_trace(tokenizer: Tokenizer, text: str) -> None:
+@given(st.lists(odd_text, max_size=6), st.integers(0, 12), st.integers(0, 6), st.integers(0, 9))
+def test_what_is_asked_together_and_forgotten_leaves_no_trace(
+    tokenizer: Tokenizer, texts: list[str], together: int, runs_kept: int, pieces_kept: int
+) -> None:
+    used = tokenizer.plain()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_LONGEST_RUN", 6)
-        for plain in (False, True):
-            pieces = (plain_twin(tokenizer) if plain else tokenizer).encode(text)
-            ids, offsets = library_pieces(tokenizer, text, plain=plain)
+        patch.setattr(runs, "_ASKED_TOGETHER", together)
+        patch.setattr(runs, "_CACHED_RUNS", runs_kept)
+        patch.setattr(runs, "_CACHED_PIECES", pieces_kept)
+        for text in texts:
+            pieces = used.encode(text)
+            ids, offsets = library_pieces(tokenizer, text, plain=True)
             assert pieces.ids.tolist() == ids
             assert list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True)) == offsets
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.sampled_from([*map(chr, range(0x21, 0x7F)), "中", "，", "\u0301", "\u0338", " ", "é"])))
+def test_marks_of_ascii_stand_alone_as_the_library_has_them(
+    tokenizer: Tokenizer, cased_tokenizer: Tokenizer, text: str
+) -> None:
+    for one in (tokenizer, cased_tokenizer):
+        pieces = one.encode(text)
+        ids, offsets = library_pieces(one, text)
+        assert pieces.ids.tolist() == ids
+        assert list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True)) == offsets
 
 
 @settings(max_examples=150, deadline=None)
@@ -240,7 +257,7 @@ def test_frame(tokenizer: Tokenizer) -> None:
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(3, 40))
 def test_frame_cuts_as_the_library_does(tokenizer: Tokenizer, of_a: int, of_b: int, max_length: int) -> None:
-    backend = tokenizers.Tokenizer.from_str(tokenizer._files.tokenizer_json)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.files.tokenizer_json)
     backend.enable_truncation(max_length)
     wanted = backend.encode("中" * of_a, "文" * of_b)
     ids, segments = frame(

@@ -121,7 +121,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             held.append(len(counts.words) + len(counts._runs))
             yield f"often sometimes{number % 5} x{number} "
 
-    for text in module._joined_up(texts()):
+    for text in module.joined_up(texts()):
         counts.add(text)
     counts.settle()
     assert counts.words["often"] == 3_000

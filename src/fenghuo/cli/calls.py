@@ -42,21 +42,57 @@ def vocab_train(
     *,
     input: Annotated[list[str], Parameter(required=True, negative=())],
     out: Path,
+    kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
     size: int = 21128,
-    lowercase: Annotated[bool, Parameter(negative="--keep-case")] = True,
+    lowercase: Annotated[bool | None, Parameter(negative="--keep-case")] = None,
     min_frequency: int = 2,
 ) -> None:
     """
     Args:
         input: Text to learn from: file, folder or glob. May be given several times.
         out: Tokenizer folder to make.
-        size: Pieces, special ones counted.
-        lowercase: Fold case and strip accents.
+        kind: wordpiece as BERT has it; bpe over bytes, as RoBERTa has it; unigram as ALBERT has it.
+        size: Pieces at most, special ones counted.
+        lowercase: Fold case and strip accents; absent: yes, but not with bpe, which keeps case.
         min_frequency: A piece that occurs less often is left out.
     """
     load("fenghuo.corpus.vocabulary:train")(
-        input, out, size=size, lowercase=lowercase, min_frequency=min_frequency
+        input, out, kind=kind, size=size, lowercase=lowercase, min_frequency=min_frequency
     )
+
+
+def vocab_prune(
+    model: Path,
+    *,
+    input: Annotated[list[str], Parameter(required=True, negative=())],
+    out: Path,
+    size: int | None = None,
+    min_frequency: int = 1,
+    keep: Path | None = None,
+    keep_characters: bool = False,
+) -> None:
+    """
+    Args:
+        model: Model folder or run folder.
+        input: Text that the model will read: file, folder or glob. May be given several times.
+        out: Model folder to make.
+        size: Pieces at most, the most frequent ones; absent: all that the text uses.
+        min_frequency: A piece that occurs less often goes.
+        keep: File of pieces that stay whatever the text holds, one a line.
+        keep_characters: All single characters stay, so that text unlike this one is not unknown.
+    """
+    report = load("fenghuo.compress.vocabulary:prune")(
+        model,
+        input,
+        out,
+        size=size,
+        min_frequency=min_frequency,
+        keep=keep,
+        keep_characters=keep_characters,
+    )
+    for line in report.lines():
+        print(line)
+    say(f"{out}: written")
 
 
 def convert(

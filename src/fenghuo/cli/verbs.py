@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fenghuo.cli.calls import convert, demo, evaluate, export, ledger, predict, report, serve, vocab_train
+from fenghuo.cli.calls import (
+    convert,
+    demo,
+    evaluate,
+    export,
+    ledger,
+    predict,
+    report,
+    serve,
+    vocab_prune,
+    vocab_train,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +151,24 @@ PLAIN: dict[str, Plain] = {
 
 SUBVERBS: dict[str, tuple[str, dict[str, Plain]]] = {
     "vocab": (
-        "A vocabulary from text.",
+        "A vocabulary from text, or a smaller one, and the model cut to fit it.",
         {
             "train": Plain(
                 function=vocab_train,
-                help="Learn a WordPiece vocabulary in which each Chinese character is a piece.",
-                examples=("fenghuo vocab train --input text/ --size 21128 --out vocab",),
-            )
+                help="Learn a vocabulary from text, Chinese first: WordPiece, byte pairs over bytes, or unigram.",
+                examples=(
+                    "fenghuo vocab train --input text/ --size 21128 --out vocab",
+                    "fenghuo vocab train --input text/ --kind bpe --size 32000 --out vocab-bytes",
+                ),
+            ),
+            "prune": Plain(
+                function=vocab_prune,
+                help="Leave out the pieces that some text does not use, and their rows of the model's tables.",
+                examples=(
+                    "fenghuo vocab prune runs/student --input reviews.txt --out student-small",
+                    "fenghuo vocab prune bert-base-chinese --input text/ --keep-characters --size 12000 --out small",
+                ),
+            ),
         },
     )
 }

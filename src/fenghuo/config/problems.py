@@ -77,9 +77,11 @@ def _paragraph(
             f" (given {_short(first['input'])})" if key else ""
         )
     names = re.findall(r"'([^']*)'", " ".join(allowed))
-    given = first.get("ctx", {}).get("tag", first["input"])
+    given = first["input"]
+    if first["type"] == "union_tag_invalid" and isinstance(given, dict):
+        given = given[path[-1]]
     near = did_you_mean(given, names) if isinstance(given, str) else ""
-    return f"{place}given {_short(first['input'])}; allowed: {' or '.join(allowed)}.{near}"
+    return f"{place}given {_short(given)}; allowed: {' or '.join(allowed)}.{near}"
 
 
 def _unknown(kind: type[Recipe], origin: str, key: str, path: list[str | int], error: ErrorDetails) -> str:
@@ -88,6 +90,8 @@ def _unknown(kind: type[Recipe], origin: str, key: str, path: list[str | int], e
         dict.fromkeys(field for part in _parts_at(kind, error["loc"][:-1]) for field in part.model_fields)
     )
     near = did_you_mean(name, siblings)
+    if kinds := [] if near else _kinds_with(kind, error["loc"][:-2], name):
+        near = f" It is a key of {' and '.join(kinds)}."
     if not near:  # right name in the wrong section
         elsewhere = [one.path for one in recipe_keys(kind) if one.path.split(".")[-1] == name]
         near = f" Did you mean '{elsewhere[0]}'?" if elsewhere else ""
@@ -96,6 +100,18 @@ def _unknown(kind: type[Recipe], origin: str, key: str, path: list[str | int], e
     return (
         f"{origin}: unknown key '{key}'{given}.{near}\n  known keys{section}: {', '.join(sorted(siblings))}"
     )
+
+
+def _kinds_with(kind: type[Recipe], location: Sequence[str | int], name: str) -> list[str]:
+    """Of the kinds of record that may stand at a place, those that have this key."""
+    parts = _parts_at(kind, location)
+    return [_tag_of(part) for part in parts if name in part.model_fields] if len(parts) > 1 else []
+
+
+def _tag_of(part: type[Recipe]) -> str:
+    """What a record says it is: the one value that is allowed for one of its keys."""
+    choices = [get_args(field.annotation) for field in part.model_fields.values()]
+    return next((str(only[0]) for only in choices if len(only) == 1), part.__name__)
 
 
 def _missing(kind: type[Recipe], origin: str, key: str, error: ErrorDetails) -> str:
@@ -122,7 +138,7 @@ def _allowed(error: ErrorDetails, kind: type[Recipe], path: list[str | int]) -> 
     if name in ("literal_error", "enum"):
         return str(context["expected"])
     if name == "union_tag_invalid":
-        return f"{str(context['discriminator']).strip(chr(39))}: {context['expected_tags']}"
+        return str(context["expected_tags"])
     if name in ("model_type", "model_attributes_type", "dataclass_type"):
         fields = dict.fromkeys(field for part in _parts_at(kind, error["loc"]) for field in part.model_fields)
         return f"a mapping with keys {', '.join(fields)}"
@@ -161,6 +177,8 @@ def _path_in_values(error: ErrorDetails, values: Any) -> list[str | int]:
         elif position < last or error["type"] not in ("missing", "extra_forbidden"):
             continue
         path.append(step)
+    if error["type"] == "union_tag_invalid":
+        path.append(str(error["ctx"]["discriminator"]).strip("'"))
     return path
 
 

@@ -33,6 +33,7 @@ def _lines(key: RecipeKey, keys: list[RecipeKey]) -> Iterator[str]:
     if not above:
         yield ""
     yield from (indent + line for line in _comment(_about(key)))
+    yield from (indent + line for line in _kinds(key))
     if key.section and (key.required or key.default is not None):
         lines = [f"{name}:"]
     elif key.required and not hidden:
@@ -46,20 +47,45 @@ def _lines(key: RecipeKey, keys: list[RecipeKey]) -> Iterator[str]:
 
 def _about(key: RecipeKey) -> str:
     items = "" if key.section else f"[{key.allowed}]"
-    tags = [
-        f"{part.__name__}: {', '.join(part.model_fields)}"
-        for kind in members(key.annotation)
-        for argument in get_args(kind)
-        for part in parts_of(argument)
-    ]
     groups = [group for part in parts_of(key.annotation) if key.section for group in part.exactly_one]
     items += "".join(f" Give exactly one of {', '.join(group)}." for group in groups)
-    each = f"Each one of {{ {' | '.join(tags)} }}" if tags else ""
-    return f"{key.help} {each or items}".strip()
+    records = len(_records(key))
+    each = "Each is one of:" if records > 1 else "Each has:"
+    return f"{key.help} {each if records else items}".strip()
 
 
-def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, break_long_words=False)]
+def _records(key: RecipeKey) -> list[type[Recipe]]:
+    """The kinds of record in a list."""
+    inside = (argument for kind in members(key.annotation) for argument in get_args(kind))
+    return [part for argument in inside for part in parts_of(argument)]
+
+
+def _kinds(key: RecipeKey) -> Iterator[str]:
+    """The keys of each kind of record, one a line; what all kinds have stands once, behind the others."""
+    kinds = [[_in_record(one) for one in recipe_keys(part)] for part in _records(key)]
+    common = (
+        [line for line in kinds[0] if all(line in lines for lines in kinds[1:])] if len(kinds) > 1 else []
+    )
+    for lines in kinds:
+        own = [line for line in lines if line not in common]
+        for number, line in enumerate(own):
+            yield from _comment(line, begin="    " if number else "  - ", go_on="      ")
+    if common:
+        yield from _comment("  and each:")
+    for line in common:
+        yield from _comment(line, begin="    ", go_on="      ")
+
+
+def _in_record(key: RecipeKey) -> str:
+    value = "REQUIRED" if key.required else dump_yaml(_jsonable(key.default)).split("\n")[0]
+    return f"{key.path}: {value}  {key.help} [{key.allowed}]"
+
+
+def _comment(text: str, begin: str = "", go_on: str = "") -> list[str]:
+    wrapped = textwrap.wrap(
+        text, WIDTH - 2, initial_indent=begin, subsequent_indent=go_on, break_long_words=False
+    )
+    return [f"# {line}" for line in wrapped]
 
 
 def _jsonable(value: Any) -> Any:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fenghuo.cores import usable_cores
-from fenghuo.corpus.clean import add_up
+from fenghuo.corpus import extend
+from fenghuo.corpus.clean import Cleaner, add_up
+from fenghuo.corpus.contamination import read_index
 from fenghuo.corpus.duplicates import mark_repeats
+from fenghuo.corpus.evaluation import find_evaluation
+from fenghuo.corpus.figures import all_lengths, as_lines, contamination, near_duplicates, summary
 from fenghuo.corpus.files import cut_into_parts, find_files
 from fenghuo.corpus.format import ShardLine, write_manifest
+from fenghuo.corpus.near import mark_near_repeats
+from fenghuo.corpus.places import Places
 from fenghuo.corpus.plan import plan as plan
-from fenghuo.corpus.read import count_lines
+from fenghuo.corpus.work import Work
 from fenghuo.errors import DataError, MissingExtraError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
@@ -26,8 +28,7 @@ from fenghuo.text.words import load_segmenter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fenghuo.corpus.files import Range
-    from fenghuo.corpus.recipe import CorpusRecipe
+    from fenghuo.corpus.recipe import CorpusRecipe, DedupRecipe
 
 _MANY_UNKNOWN = 0.02  # share of pieces
 
@@ -36,19 +37,27 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     """Clean, deduplicate, cut into pieces and words, write shards; a run that was cut off goes on.
 
     Raises:
-        DataError: missing, empty or binary input, or nothing left of it.
+        DataError: missing, empty or binary input, a corpus to extend that does not fit, or nothing left of it all.
         DiskError: the disk is full.
         StoppedError: Ctrl-C or SIGTERM.
     """
     began_s = time.monotonic()
     tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
-    files = find_files(recipe.input)
-    run.environment(seed=None, inputs=[("data", Path(file.path)) for file in files])
-    parts = cut_into_parts(files, recipe.shards.input_mb)
+    Cleaner(recipe.clean)  # a package that is missing, or a language nobody knows, is told before the work
     fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
-    work = _Work(run.path, parts, fingerprints)
+    files = find_files(recipe.input)
+    taken = extend.find_shards(recipe.extend, fingerprints)
+    against = find_evaluation(recipe.decontaminate.against) if recipe.decontaminate else []
+    data = [("data", Path(path)) for path in (*(file.path for file in files), *(path for path, _ in against))]
+    run.environment(seed=None, inputs=[*extend.inputs_of(recipe.extend), *data])
+    parts = cut_into_parts(files, recipe.shards.input_mb)
+    work = Work(run.path, parts, taken, fingerprints)
     size_mb = sum(part.size_bytes for group in parts for part in group) / 1e6
     run.log(f"{len(files)} files, about {size_mb:,.1f} MB of text, in {len(parts)} parts")
+    if taken:
+        run.log(
+            f"{extend.documents_of(taken)['documents']:,} documents of {len(recipe.extend)} corpora go before"
+        )
     try:
         _build(recipe, work)
     except KeyboardInterrupt as problem:
@@ -59,13 +68,24 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
         raise disk_error(run.path, problem) from problem
 
     reports = work.reports()
-    result = _result(reports, fingerprints)
+    written = [report["take over"] for report in work.taken_reports()]
+    written += [report["write shards"] for report in reports]
+    lines = [ShardLine(**line) for report in written for line in report["shards"]]
+    result = {**_result(reports, written), **fingerprints}
+    if taken:
+        result["extended"] = extend.documents_of(taken)
     if not result["documents"]:
         work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     tokenizer.save(run.path / "tokenizer")
-    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, parts))
-    lines = [ShardLine(**line) for report in reports for line in report["write shards"]["shards"]]
+    places = Places(parts)
+    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, places))
+    if recipe.dedup.near:
+        result["near_duplicates"] = near_duplicates(*work.clusters(), reports, places)
+    if recipe.decontaminate:
+        _, rows = read_index(recipe.decontaminate, simplified=recipe.clean.simplified)
+        result["evaluation"], hit = contamination(recipe.decontaminate, rows, reports)
+        write_atomic(run.path / "evaluation_rows.jsonl", as_lines(hit))
     write_manifest(work.shards, lines, fingerprints=fingerprints)
     unknown = result["unknown_pieces"] / result["pieces"]
     if unknown > _MANY_UNKNOWN:
@@ -75,81 +95,73 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     spent_s = time.monotonic() - began_s
     counts = f"{result['documents']:,} documents, {result['pieces']:,} pieces in {len(lines)} shards"
     run.log(f"{counts}; left out: {_why(result)}")
+    for line in summary(result):
+        run.log(line)
     speed = round(result["read"]["characters"] / spent_s)
     run.finish({**result, "build_s": round(spent_s, 1), "characters_per_s": speed})
-    shutil.rmtree(work.home, ignore_errors=True)
+    work.clear()
 
 
-class _Work:
-    """The run's working folder, which knows what is done; emptied where it belongs to other input."""
-
-    def __init__(self, run: Path, parts: Sequence[tuple[Range, ...]], fingerprints: dict[str, str]) -> None:
-        self.run, self.parts = run, parts
-        self.home, self.shards = run / ".work", run / "shards"
-        plan = json.dumps([repr(parts), fingerprints])
-        note = self.home / "plan.json"
-        if not note.is_file() or note.read_text(encoding="utf-8") != plan:
-            self.remove()
-            write_atomic(note, plan)
-        for folder in (self.shards, *(self.home / name for name in ("signatures", "repeats", "reports"))):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def remove(self) -> None:
-        """Take the work and the shards away."""
-        for folder in (self.home, self.shards):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def files(self, name: str) -> list[Path]:
-        return [self.home / name / f"{number:05d}.npy" for number in range(len(self.parts))]
-
-    def reports(self) -> list[dict[str, Any]]:
-        """What the steps counted, part by part."""
-        return [
-            json.loads((self.home / "reports" / f"{n:05d}.json").read_bytes()) for n in range(len(self.parts))
-        ]
-
-
-def _build(recipe: CorpusRecipe, work: _Work) -> None:
-    """Both passes over the input: sign and decide what repeats, then write."""
+def _build(recipe: CorpusRecipe, work: Work) -> None:
+    """The passes: read, clean and sign; decide what repeats; write. Without anything to decide, one."""
     # datatrove takes a second to import: not before it is needed.
     try:
-        from fenghuo.corpus import steps
-        from fenghuo.corpus.executor import Executor, interrupted_by_sigterm, workers
+        from fenghuo.corpus import rules, steps
+        from fenghuo.corpus.executor import interrupted_by_sigterm, open_executor
+        from fenghuo.corpus.take import Take
     except ModuleNotFoundError as problem:
         raise MissingExtraError(str(problem.name), "train") from problem
 
-    sizes = [sum(part.size_bytes for part in group) for group in work.parts]
-    number = min(recipe.executor.workers or usable_cores(), len(work.parts))
-
-    def go(name: str, pipeline: list[Any]) -> None:
+    def go(name: str, sizes: list[int], pipeline: list[Any]) -> None:
+        if not sizes:
+            return
+        reported = [*pipeline, steps.Report(work.home / f"{name}-reports", pipeline)]
         with track(f"corpus: {name}", sum(sizes), "bytes") as progress:
-            executor = Executor(
-                pipeline,
-                tasks=len(sizes),
-                home=work.home / name,
-                pool=pool,
-                done=lambda task: progress.advance(sizes[task]),
-            )
-            executor.run()
+            execute(reported, len(sizes), work.home / name, lambda task: progress.advance(sizes[task]))
 
-    read, clean = steps.Read(work.parts), steps.Clean(recipe.clean)
+    read: list[Any] = [steps.Read(work.parts_file), steps.Clean(recipe.clean)]
+    decided: list[Any] = []
     write = steps.Shards(
         work.shards, tokenizer=recipe.tokenizer, segmenter=recipe.segmenter, heldout=recipe.heldout
     )
-    counted: list[Any] = [read, clean]
-    with interrupted_by_sigterm(), workers(number) as pool:
-        if recipe.dedup.exact:
-            go("sign", [read, clean, steps.Sign(work.home / "signatures")])
-            mark_repeats(work.files("signatures"), work.files("repeats"))
-            counted.append(steps.Keep(work.home / "repeats"))
-        counted.append(write)
-        go("write", [*counted, steps.Report(work.home / "reports", counted)])
+    dedup = recipe.dedup
+    most = max(len(work.part_bytes), len(work.taken_bytes))
+    with interrupted_by_sigterm(), open_executor(recipe.executor, most) as execute:
+        if dedup.exact or dedup.near:
+            texts = work.folder("texts")
+            sign: list[Any] = [steps.Sign(work.folder("signatures"))]
+            if dedup.near:
+                sign.append(rules.SignNear(work.folder("near"), dedup.near))
+            go("sign", work.part_bytes, [*read, *sign, steps.Store(texts)])
+            work.once("repeats", lambda: _decide(work, dedup))
+            read, decided = [steps.Stored(texts)], [steps.Keep(work.folder("repeats"), work.shown)]
+        if recipe.decontaminate:
+            decided.append(rules.Decontaminate(recipe.decontaminate, simplified=recipe.clean.simplified))
+        repeats = work.folder("repeats") if dedup.exact else None
+        take = Take(
+            work.taken_file, repeats, work.shards, tokenizer=recipe.tokenizer, fingerprints=work.fingerprints
+        )
+        go("take", work.taken_bytes, [take])
+        go("write", work.part_bytes, [*read, *decided, write])
 
 
-def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> dict[str, Any]:
-    written = [report["write shards"] for report in reports]
+def _decide(work: Work, dedup: DedupRecipe) -> None:
+    """Say of each document, of finished corpora first, whether it repeats an earlier one. Near ones are told among the
+    input's alone: a finished corpus keeps no keys of them."""
+    if dedup.exact:
+        work.sign_taken()
+        mark_repeats(work.files("signatures"), work.files("repeats"))
+    if dedup.near:
+        work.keep_clusters(mark_near_repeats(work.part_files("near"), work.part_files("repeats")))
+
+
+def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all tasks: of `reports`, those of the input's parts; of `written`, those that wrote shards."""
     shards = [line for part in written for line in part["shards"]]
-    removed = [step["removed"] for report in reports for step in report.values() if "removed" in step]
+    steps = [
+        *written,
+        *(step for report in reports for name, step in report.items() if name != "write shards"),
+    ]
     return {
         "role": "corpus",
         **{name: sum(line[name] for line in shards) for name in ("documents", "heldout_documents", "pieces")},
@@ -160,12 +172,12 @@ def _result(reports: Sequence[dict[str, Any]], fingerprints: dict[str, str]) -> 
         "read": {
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
+        "lengths": all_lengths(written),
         "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
-        "removed": add_up(removed),
+        "removed": add_up([step["removed"] for step in steps if "removed" in step]),
         "mended": add_up([report["clean"]["mended"] for report in reports]),
         "shards": len(shards),
         "shard_bytes": sum(line["size_bytes"] for line in shards),
-        **fingerprints,
     }
 
 
@@ -174,18 +186,17 @@ def _why(result: dict[str, Any]) -> str:
     return ", ".join([*reasons, f"{result['bad_lines']:,} bad lines"])
 
 
-def _bad_lines(reports: Sequence[dict[str, Any]], parts: Sequence[tuple[Range, ...]]) -> str:
+def _bad_lines(reports: Sequence[dict[str, Any]], places: Places) -> str:
     """One JSON object a line that could not be read: file, line, reason, excerpt."""
-    lines_of = cache(count_lines)
-    found = []
-    for report, group in zip(reports, parts, strict=True):
-        for bad in report["read text"]["bad_lines"]:
-            here = group[bad["range"]]
-            before = [
-                one for each in parts for one in each if one.file == here.file and one.begin < here.begin
-            ]
-            line = bad["line"] + sum(lines_of(one) for one in before)
-            found.append(
-                {"file": bad["source"], "line": line, "reason": bad["reason"], "excerpt": bad["excerpt"]}
-            )
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
+    return as_lines(
+        [
+            {
+                "file": bad["source"],
+                "line": places.line(part, bad["range"], bad["line"]),
+                "reason": bad["reason"],
+                "excerpt": bad["excerpt"],
+            }
+            for part, report in enumerate(reports)
+            for bad in report["read text"]["bad_lines"]
+        ]
+    )

@@ -7,8 +7,11 @@ import re
 import unicodedata
 import zlib
 from dataclasses import dataclass, field
+from operator import ne
 from typing import TYPE_CHECKING, Any
 
+from fenghuo.corpus.language import Languages, chinese_characters, letters, simplifier
+from fenghuo.corpus.markup import without_markup
 from fenghuo.text.tokenizer import clean_characters
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ _SHORTEST_REPETITION_BYTES = 300  # zlib's overhead hides repetition in less
 
 @dataclass
 class Count:
-    """How often a rule applied, to how many characters, with a few samples."""
+    """How often a rule applied, to how many characters (taken away, or else changed), with a few samples."""
 
     count: int = 0
     characters: int = 0
@@ -63,6 +66,8 @@ class Cleaner:
 
     def __init__(self, recipe: CleanRecipe) -> None:
         self.recipe = recipe
+        self._simplify = simplifier() if recipe.simplified else None
+        self._languages = Languages(recipe.languages) if recipe.languages else None
         self.mended: dict[str, Count] = {}
         self.left_out: dict[str, Count] = {}
 
@@ -77,6 +82,10 @@ class Cleaner:
                 cleaned = self._noted("controls", cleaned, _CONTROLS.sub("", cleaned))
         if self.recipe.nfkc:
             cleaned = self._noted("nfkc", cleaned, fold(cleaned))
+        if self._simplify:
+            cleaned = self._noted("simplified", cleaned, self._simplify(cleaned))
+        if self.recipe.markup:
+            cleaned = self._noted("markup", cleaned, without_markup(cleaned))
         if self.recipe.blanks:
             cleaned = self._noted("blanks", cleaned, _single_blanks(cleaned))
         if self.recipe.boilerplate:
@@ -89,7 +98,8 @@ class Cleaner:
 
     def _noted(self, rule: str, before: str, after: str) -> str:
         if after != before:
-            self.mended.setdefault(rule, Count()).add(before, len(before) - len(after))
+            changed = len(before) - len(after) or sum(map(ne, before, after))
+            self.mended.setdefault(rule, Count()).add(before, changed)
         return after
 
     def _without_boilerplate(self, text: str) -> str:
@@ -110,7 +120,23 @@ class Cleaner:
             return "too_short" if text else "nothing_left"
         if self.recipe.repetition and _packs_below(self.recipe.repetition, text[:_REPETITION_HEAD]):
             return "repetitive"
+        return self._reason_by_share(text) or self._reason_by_language(text)
+
+    def _reason_by_share(self, text: str) -> str | None:
+        recipe = self.recipe
+        if recipe.letters or recipe.chinese:
+            visible = len(text) - text.count(" ") - text.count("\n")
+            if letters(text) < recipe.letters * visible:
+                return "few_letters"
+            if chinese_characters(text) < recipe.chinese * visible:
+                return "little_chinese"
+        if recipe.repeated_lines < 1 and _repeated_share(text) > recipe.repeated_lines:
+            return "repeated_lines"
         return None
+
+    def _reason_by_language(self, text: str) -> str | None:
+        language = self._languages and self._languages.foreign(text)
+        return f"language_{language}" if language else None
 
 
 def fold(text: str) -> str:
@@ -130,10 +156,10 @@ def signature(text: str) -> bytes:
 
     A text without a single letter or figure has the signature of its characters.
     """
-    letters = _MARKS.sub("", text).casefold()
-    if not unicodedata.is_normalized("NFKC", letters):
-        letters = _MARKS.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    return hashlib.blake2b((letters or text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    plain = _MARKS.sub("", text).casefold()
+    if not unicodedata.is_normalized("NFKC", plain):
+        plain = _MARKS.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    return hashlib.blake2b((plain or text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def add_up(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -154,6 +180,16 @@ def _single_blanks(text: str) -> str:
     if "\n\n" in text or " \n" in text or "\n " in text:
         text = _BLANK_LINES.sub("\n", text)
     return text.strip(" \n")
+
+
+def _repeated_share(text: str) -> float:
+    """The share of the characters that stands in lines which stood in the text before."""
+    lines = text.split("\n")
+    distinct = set(lines)
+    if len(distinct) == len(lines):
+        return 0.0
+    everything = sum(map(len, lines))
+    return (everything - sum(map(len, distinct))) / everything
 
 
 def _packs_below(share: float, text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,43 +13,68 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DECIDED_TOGETHER = 1 << 22  # signatures, 64 MB
+DECIDED_TOGETHER = 1 << 20  # signatures: about 100 MB while they are sorted
+_MOST_BUCKETS = 500  # each is an open file, of which a process often gets 1,024
+_SIGNED = np.dtype([("low", "<u8"), ("high", "<u8"), ("place", "<i8")])
 
 
-def save_signatures(path: Path, signatures: Sequence[bytes]) -> None:
-    """Keep a part's signatures (see `clean.signature`), in the order of its documents: (n, 2) uint64."""
+def save_signatures(path: Path, signatures: bytes | bytearray) -> None:
+    """Keep a part's signatures (see `clean.signature`), one after another, in the order of its documents: (n, 2)."""
     with path.open("wb") as file:
-        np.save(file, np.frombuffer(b"".join(signatures), np.uint64).reshape(-1, 2))
+        np.save(file, np.frombuffer(signatures, "<u8").reshape(-1, 2))
 
 
 def mark_repeats(signatures: Sequence[Path], repeats: Sequence[Path]) -> int:
     """For each part's file of signatures write which of its documents repeat an earlier one of any part.
 
-    The signatures are dealt by their value into buckets, decided one after another, so that the answer depends
-    neither on the number of parts nor on that of the buckets.
+    The signatures are dealt by their value into files beside the answers, which are decided one after another: the
+    answer depends neither on the number of parts nor on that of the files, and memory not on the number of documents.
 
     Returns:
         The number of repeats.
     """
-    parts = [np.load(path, mmap_mode="r") for path in signatures]
-    answers = [np.zeros(len(part), np.bool_) for part in parts]
-    buckets = sum(map(len, parts)) // DECIDED_TOGETHER + 1
-    for bucket in range(buckets):
-        places = [np.flatnonzero(part[:, 0] % buckets == bucket) for part in parts]
-        repeated = _repeated(np.concatenate([part[at] for part, at in zip(parts, places, strict=True)]))
-        bounds = np.cumsum([len(at) for at in places])[:-1]
-        for answer, at, found in zip(answers, places, np.split(repeated, bounds), strict=True):
-            answer[at[found]] = True
-    for path, answer in zip(repeats, answers, strict=True):
+    if not repeats:
+        return 0
+    home = repeats[0].parent
+    lengths = [len(np.load(path, mmap_mode="r")) for path in signatures]
+    first = np.cumsum([0, *lengths])
+    number = min(int(first[-1]) // DECIDED_TOGETHER + 1, _MOST_BUCKETS)
+    buckets = [home / f"bucket-{bucket:04d}" for bucket in range(number)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(bucket.open("wb")) for bucket in buckets]
+        for path, begin in zip(signatures, first.tolist(), strict=False):
+            _deal(np.load(path), begin, files)
+    everywhere, count = home / "everywhere.npy", 0
+    np.lib.format.open_memmap(everywhere, "w+", np.bool_, (int(first[-1]),)).flush()
+    for bucket in buckets:
+        found = _repeated(np.fromfile(bucket, _SIGNED))
+        answers = np.load(
+            everywhere, mmap_mode="r+"
+        )  # anew each time: what is mapped counts as this process's
+        answers[found] = True
+        count += len(found)
+        del answers
+        bucket.unlink()
+    for path, begin, length in zip(repeats, first.tolist(), lengths, strict=False):
         with path.open("wb") as file:
-            np.save(file, answer)
-    return int(sum(answer.sum() for answer in answers))
+            np.save(file, np.load(everywhere, mmap_mode="r")[begin : begin + length])
+    everywhere.unlink()
+    return count
 
 
-def _repeated(rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which rows equal an earlier one."""
-    order = np.lexsort((rows[:, 1], rows[:, 0]))  # stable: equal rows keep their order
-    ordered = rows[order]
-    found = np.zeros(len(rows), np.bool_)
-    found[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
-    return found
+def _deal(rows: NDArray[np.uint64], begin: int, files: Sequence[IO[bytes]]) -> None:
+    signed = np.empty(len(rows), _SIGNED)
+    signed["low"], signed["high"] = rows[:, 0], rows[:, 1]
+    signed["place"] = np.arange(begin, begin + len(rows))
+    bucket = rows[:, 0] % np.uint64(len(files))
+    order = np.argsort(bucket, kind="stable")
+    bounds = np.searchsorted(bucket[order], np.arange(len(files) + 1))
+    for file, a, b in zip(files, bounds[:-1], bounds[1:], strict=True):
+        file.write(signed[order[a:b]].tobytes())
+
+
+def _repeated(signed: NDArray[Any]) -> NDArray[np.int64]:
+    """The places whose signature an earlier one has."""
+    ordered = signed[np.lexsort((signed["high"], signed["low"]))]  # stable: equal ones keep their order
+    same = (ordered["low"][1:] == ordered["low"][:-1]) & (ordered["high"][1:] == ordered["high"][:-1])
+    return np.sort(ordered["place"][1:][same])

@@ -58,7 +58,7 @@ def find_files(inputs: Iterable[InputRecipe]) -> list[TextFile]:
     """
     found = []
     for one in inputs:
-        given = _expand(one.path)
+        given = expand(one.path)
         files = [_text_file(path, size, one) for path, size in given if size or len(given) == 1]
         if not any(file.size_bytes for file in files):
             raise DataError(
@@ -122,7 +122,8 @@ def opened(file: TextFile) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _expand(path: str) -> list[tuple[str, int]]:
+def expand(path: str) -> list[tuple[str, int]]:
+    """(path, bytes) of each file that a path, folder, glob or URL stands for. Raises DataError where there is none."""
     if "://" in path:
         return _expand_url(path)
     where = Path(path)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fenghuo.errors import DamagedError, DataError, DiskError
-from fenghuo.rundir import sha256_of, write_atomic, write_json
+from fenghuo.rundir import file_atomic, sha256_of, write_atomic, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,22 @@ class Documents:
     lengths: NDArray[np.int64]  # (S,)
     heldout: NDArray[np.bool_]  # (S,)
     sources: list[str]  # S
+    signatures: NDArray[np.uint64]  # (S, 2), see `clean.signature`
+    characters: NDArray[np.uint32]  # (S,) of the text
+
+    def take(self, wanted: NDArray[np.bool_]) -> Documents:
+        """Some of them, by (S,) bool."""
+        pieces = np.repeat(wanted, self.lengths)
+        return Documents(
+            pieces=self.pieces[pieces],
+            word_start=self.word_start[pieces],
+            sentence_start=self.sentence_start[pieces],
+            lengths=self.lengths[wanted],
+            heldout=self.heldout[wanted],
+            sources=[self.sources[place] for place in np.flatnonzero(wanted).tolist()],
+            signatures=self.signatures[wanted],
+            characters=self.characters[wanted],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +89,32 @@ def write_shard(
     Raises:
         DiskError: the disk is full.
     """
-    pieces = np.concatenate([part.pieces for part in parts])
     heldout = np.concatenate([part.heldout for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
-    sources = pa.array([name for part in parts for name in part.sources], pa.string())
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    kind = smallest_kind(vocabulary_size)
+    signatures = np.concatenate([part.signatures for part in parts])
     columns = {
-        "pieces": _lists(offsets, pa.array(pieces.astype(smallest_kind(vocabulary_size), copy=False))),
+        "pieces": _lists(offsets, pa.array(np.concatenate([part.pieces.astype(kind) for part in parts]))),
         "word_start": _lists(offsets, _bits(np.concatenate([part.word_start for part in parts]))),
         "sentence_start": _lists(offsets, _bits(np.concatenate([part.sentence_start for part in parts]))),
         "heldout": _bits(heldout),
-        "source": sources.dictionary_encode(),
+        "source": pa.array(
+            [name for part in parts for name in part.sources], pa.string()
+        ).dictionary_encode(),
+        "signature": pa.Array.from_buffers(pa.binary(16), len(heldout), [None, pa.py_buffer(signatures)]),
+        "characters": pa.array(np.concatenate([part.characters for part in parts]), pa.uint32()),
     }
-    counts = {"documents": len(heldout), "heldout_documents": int(heldout.sum()), "pieces": len(pieces)}
+    counts = {
+        "documents": len(heldout),
+        "heldout_documents": int(heldout.sum()),
+        "pieces": int(lengths.sum()),
+    }
     about = json.dumps({"format": FORMAT, **fingerprints, **counts}, sort_keys=True)
     schema = pa.schema([(name, column.type) for name, column in columns.items()], {_META: about})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
+    with file_atomic(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(pa.record_batch(list(columns.values()), schema=schema))
-    data = sink.getvalue()
-    write_atomic(path, data.to_pybytes())
-    return ShardLine(file=path.name, size_bytes=data.size, sha256=sha256_of(path), **counts)
+    return ShardLine(file=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path), **counts)
 
 
 def smallest_kind(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
@@ -115,6 +136,37 @@ def open_shard(path: Path) -> Shard:
         )
     except (pa.ArrowInvalid, OSError, KeyError) as problem:
         raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
+
+
+def read_shard(path: Path) -> Documents:
+    """All of a shard. Raises DamagedError."""
+    shard = open_shard(path)
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        return Documents(
+            pieces=shard.pieces,
+            word_start=bits_of(shard.word_bits, 0, len(shard.pieces)),
+            sentence_start=bits_of(shard.sentence_bits, 0, len(shard.pieces)),
+            lengths=np.diff(shard.offsets).astype(np.int64),
+            heldout=shard.heldout,
+            sources=batch.column("source").to_pylist(),
+            signatures=signatures_of(path),
+            characters=batch.column("characters").to_numpy(),
+        )
+    except (pa.ArrowInvalid, OSError, KeyError) as problem:
+        raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
+
+
+def signatures_of(path: Path) -> NDArray[np.uint64]:
+    """The documents' signatures, (S, 2), mapped. Raises DataError for a shard of before there were any."""
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
+    if "signature" not in batch.schema.names:
+        raise DataError(f"{path}: a shard of an earlier version, without signatures; build that corpus again")
+    found = np.frombuffer(batch.column("signature").buffers()[1], "<u8", count=2 * batch.num_rows)
+    return found.reshape(-1, 2)
 
 
 def bits_of(packed: NDArray[np.uint8], begin: int, end: int) -> NDArray[np.bool_]:

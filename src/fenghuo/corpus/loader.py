@@ -5,6 +5,10 @@ length (equal ones stay in the order of the visit) and cut into the same number 
 permutation orders the epoch's batches. So a batch is found from its number alone, in O(W); nothing is
 skipped over, nothing kept between batches. W is a fraction of the examples: were it all of them, every
 epoch would have the same batches, in another order.
+
+Of a corpus too large for one disk cache, whole runs of neighbours are permuted, not single examples: a window then
+reads its lengths from a few thousand places of the index, not from hundreds of thousands. Neighbours still seldom
+share a batch, for a window is cut by length (docs/scale.md measures both).
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fenghuo.corpus.ahead import prepared_ahead
 from fenghuo.corpus.order import keyed_generator, permuted
 from fenghuo.errors import DataError
 
@@ -25,10 +30,16 @@ if TYPE_CHECKING:
     from fenghuo.corpus.batch import BatchRecipe
 
     Batch = dict[str, NDArray[Any]]
+    KindOf = Callable[[np.random.Generator], int]
     Prepare = Callable[[Any, np.random.Generator], Mapping[str, NDArray[Any]]]
 
 BATCHES_A_WINDOW = 50  # lengths within a batch then differ by about a fiftieth of their range
+# A window is looked at for each of its batches: of batches of thousands it holds fewer, and finding one stays quick.
+LARGE_WINDOW = 1 << 16  # examples
+FEWEST_BATCHES = 8
 WINDOWS_AN_EPOCH = 8  # at least: two examples that share a batch do so again in one epoch of eight, or fewer
+MANY = 1 << 24  # examples, from which on neighbours are visited together
+NEIGHBOURS = 64  # so many; a page of the index holds the lengths of 1,024
 _EXAMPLES, _BATCHES = range(2)  # what a permutation is for
 
 
@@ -38,6 +49,11 @@ class Source(Protocol):
     @property
     def lengths(self) -> NDArray[np.int32]:
         """(n,) pieces of each example, as the model will see it."""
+        ...
+
+    @property
+    def pieces(self) -> int:
+        """The sum of `lengths`, known without reading them."""
         ...
 
     def __len__(self) -> int: ...
@@ -88,10 +104,15 @@ class Loader:
             number, give or take half an example at either end.
         rows: instead of `pieces`, the wanted examples of a global batch; a window's batches differ by one
             at most.
+        workers: processes that prepare batches ahead, for `iterate`; 0: this one, when a batch is asked for.
         micro_pieces: a rank's share is cut into micro-batches of at most so many pieces (a longer example
             makes a micro-batch of its own).
-        window: W, in examples; by default `BATCHES_A_WINDOW` average batches, or as many as the
-            `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
+        window: W, in examples; by default `BATCHES_A_WINDOW` average batches (of very large ones fewer), or as many
+            as the `WINDOWS_AN_EPOCH`th part of the examples holds where that is less, but one at least.
+        kind_of: which kind of example `prepare` makes with a generator; a micro-batch holds one kind. It may take
+            numbers from the generator, since `prepare` is given a fresh one.
+        copies: chance depends on (seed, epoch % copies, index): so many versions of each example, in turn, as in
+            data that was duplicated once for all. The order is that of the epoch.
         shuffle: False visits the examples in order, in batches that never exceed the budget (but for a longer
             example): for evaluation.
 
@@ -109,8 +130,11 @@ class Loader:
         rows: int | None = None,
         micro_pieces: int | None = None,
         window: int | None = None,
+        workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
         shuffle: bool = True,
     ) -> None:
         if (pieces is None) == (rows is None):
@@ -119,6 +143,7 @@ class Loader:
             raise DataError("no examples to load")
         self.source, self.prepare, self.seed = source, prepare, seed
         self.micro_pieces, self.rank, self.world = micro_pieces, rank, world
+        self.kind_of, self.copies, self.workers = kind_of, copies, workers
         self._by_rows = rows is not None
         if shuffle:
             self._plan: _Shuffled | _InOrder = _Shuffled(source, seed, pieces, rows, window)
@@ -135,9 +160,14 @@ class Loader:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        kind_of: KindOf | None = None,
+        copies: int | None = None,
     ) -> Loader:
         """The batches a recipe's `batch` asks for. Its keys are arguments of the same names."""
-        return cls(source, prepare, seed=seed, rank=rank, world=world, **batch.model_dump())
+        sizes = batch.model_dump()
+        return cls(
+            source, prepare, seed=seed, rank=rank, world=world, kind_of=kind_of, copies=copies, **sizes
+        )
 
     def batches_per_epoch(self) -> int:
         """Global batches; the same for every epoch."""
@@ -150,22 +180,35 @@ class Loader:
     def batch(self, cursor: Cursor) -> list[Batch]:
         """This rank's micro-batches of that global batch; none if the batch has fewer examples than ranks."""
         mine = self.examples(cursor)[self.rank :: self.world]
-        return [collate([self._prepared(cursor.epoch, int(i)) for i in part]) for part in self._micro(mine)]
+        return [
+            collate([self.prepare(self.source[int(i)], self._chance(cursor.epoch, int(i))) for i in part])
+            for kind in self._by_kind(cursor.epoch, mine)
+            for part in self._micro(kind)
+        ]
 
     def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
         """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
+        if self.workers:
+            yield from prepared_ahead(self, cursor, self.workers)
         while True:
             after = self.after(cursor)
             yield after, self.batch(cursor)
             cursor = after
 
     def after(self, cursor: Cursor) -> Cursor:
-        """The next batch's."""
-        last = cursor.batch + 1 >= self._plan.batches
-        return Cursor(cursor.epoch + 1, 0) if last else Cursor(cursor.epoch, cursor.batch + 1)
+        """The batch that follows."""
+        if cursor.batch + 1 < self._plan.batches:
+            return Cursor(cursor.epoch, cursor.batch + 1)
+        return Cursor(cursor.epoch + 1, 0)
 
-    def _prepared(self, epoch: int, index: int) -> Mapping[str, NDArray[Any]]:
-        return self.prepare(self.source[index], keyed_generator(self.seed, epoch, index))
+    def _chance(self, epoch: int, index: int) -> np.random.Generator:
+        return keyed_generator(self.seed, epoch if self.copies is None else epoch % self.copies, index)
+
+    def _by_kind(self, epoch: int, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        if self.kind_of is None:
+            return [indices]
+        kinds = np.array([self.kind_of(self._chance(epoch, int(i))) for i in indices], np.int64)
+        return [indices[kinds == kind] for kind in np.unique(kinds)]
 
     def _micro(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         if not len(indices):
@@ -183,12 +226,14 @@ class _Shuffled:
     ) -> None:
         self.source, self.seed, self.by_rows = source, seed, rows is not None
         size = len(source)
-        mean = max(int(np.sum(source.lengths, dtype=np.int64)), 1) / size
+        mean = max(source.pieces, 1) / size
         a_batch = rows if rows is not None else (pieces or 0) / mean  # examples, on average
         if window is None:  # whole batches: a window of 2.3 would make 2 that are too large
             many = int(size / WINDOWS_AN_EPOCH / a_batch)
-            window = max(1, round(min(max(many, 1), BATCHES_A_WINDOW) * a_batch))
+            most = min(BATCHES_A_WINDOW, max(FEWEST_BATCHES, int(LARGE_WINDOW / a_batch)))
+            window = max(1, round(min(max(many, 1), most) * a_batch))
         self.window = min(size, window)
+        self.run = NEIGHBOURS if size >= MANY and self.window >= NEIGHBOURS**2 else 1
         self.whole_windows, rest = divmod(size, self.window)
         self.a_window = _parts(self.window, a_batch)
         self.batches = self.whole_windows * self.a_window + (_parts(rest, a_batch) if rest else 0)
@@ -199,14 +244,24 @@ class _Shuffled:
         window = min(number // self.a_window, self.whole_windows)
         within = number - window * self.a_window
         parts = self.a_window if window < self.whole_windows else self.batches - window * self.a_window
-        visits = np.arange(window * self.window, min((window + 1) * self.window, len(self.source)))
-        indices = permuted(visits, len(self.source), (self.seed, cursor.epoch, _EXAMPLES))
+        indices = self._visited(window, cursor.epoch)
         lengths = self.source.lengths[indices]
         order = np.argsort(lengths, kind="stable")
         weights = np.ones(len(order), np.int64) if self.by_rows else lengths[order].astype(np.int64)
         bounds = _equal_cuts(weights, parts)
         found: NDArray[np.int64] = indices[order[bounds[within] : bounds[within + 1]]]
         return found
+
+    def _visited(self, window: int, epoch: int) -> NDArray[np.int64]:
+        """The examples of a window, in the order of the visit; what fills no whole run comes last in each epoch."""
+        runs = len(self.source) // self.run
+        begin, end = window * self.window, min((window + 1) * self.window, len(self.source))
+        numbers = np.arange(begin // self.run, min(-(-end // self.run), runs))
+        starts = permuted(numbers, runs, (self.seed, epoch, _EXAMPLES)) * self.run
+        indices = (starts[:, None] + np.arange(self.run)).ravel()
+        first = begin - numbers[0] * self.run if len(numbers) else 0
+        tail = np.arange(max(begin, runs * self.run), end)
+        return np.concatenate([indices[first : first + end - begin], tail])
 
 
 class _InOrder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from fenghuo.corpus.extend import documents_of, find_shards
 from fenghuo.corpus.files import cut_into_parts, find_files, ranges_of
 from fenghuo.corpus.read import read_range
 from fenghuo.text.tokenizer import Tokenizer
@@ -33,13 +34,20 @@ def plan(recipe: CorpusRecipe) -> str:
     characters = sum(map(len, texts)) * scale
     pieces = sum(map(len, tokenizer.encode_batch(texts))) * scale
     documents = len(texts) * scale
+    # Offsets, signature, number of characters, held out or not.
+    document_bytes = 4 + 16 + 4 + 1
     piece_bytes = (2 if tokenizer.vocabulary.size <= 1 << 16 else 4) + 0.25  # and two bits of edges
+    taken = find_shards(recipe.extend, {"tokenizer": tokenizer.fingerprint})
+    before = (
+        [f"{documents_of(taken)['documents']:,} documents of finished corpora go before"] if taken else []
+    )
     return "\n".join(
         [
+            *before,
             f"input: {len(files):,} files, about {total / 1e6:,.1f} MB of text, in {len(parts):,} parts",
             f"before cleaning, about {documents:,.0f} documents, {characters:,.0f} characters, {pieces:,.0f} pieces",
-            f"disk: about {(pieces * piece_bytes + documents * 9) / 1e6:,.1f} MB of shards, "
-            f"and {documents * 17 / 1e6:,.1f} MB while it works",
+            f"disk: about {(pieces * piece_bytes + documents * document_bytes) / 1e6:,.1f} MB of shards, "
+            f"and {(documents * 17 + 0.5 * total) / 1e6:,.1f} MB while it works",
         ]
     )
 

@@ -5,6 +5,7 @@ A step's `figures` are what it counted in its task, for the report of that task.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import asdict
 from functools import cache
@@ -15,32 +16,40 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from fenghuo.corpus import texts
 from fenghuo.corpus.clean import Cleaner, Count, signature
 from fenghuo.corpus.duplicates import save_signatures
+from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
+from fenghuo.corpus.near import NEAR
+from fenghuo.corpus.parts import read_parts
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
-from fenghuo.errors import DamagedError
 from fenghuo.rundir import write_json
-from fenghuo.text.tokenizer import Pieces, Tokenizer
-from fenghuo.text.words import Segmenter, load_segmenter, spans_of, word_starts
+from fenghuo.text.tokenizer import Tokenizer
+from fenghuo.text.words import Segmenter, load_segmenter, spans_of_joined, word_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fenghuo.corpus.files import Range
     from fenghuo.corpus.recipe import CleanRecipe
 
-SHARD_PIECES = 16_000_000  # about 36 MB; a shard is put together in memory
+COUNTED = ("characters", "words", "sentences", "unknown_pieces")
+SHARD_PIECES = 8_000_000  # about 18 MB; a shard is put together in memory
+_HEAD = 160  # characters of a document that are shown
 _TOGETHER = 1 << 15  # characters that are cut into pieces and words at once: numpy costs something a call
 
 
 class Read(PipelineStep):  # type: ignore[misc]
-    """Documents of this task's part."""
+    """Documents of this task's part.
+
+    Args:
+        parts: the file that says what they are (see `plan_parts`): ten thousand parts would make each task heavy.
+    """
 
     name, type = "read text", "fenghuo"
 
-    def __init__(self, parts: Sequence[tuple[Range, ...]]) -> None:
+    def __init__(self, parts: Path) -> None:
         super().__init__()
         self.parts = parts
         self.figures: dict[str, Any] = {}
@@ -48,7 +57,7 @@ class Read(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         bad: list[tuple[int, BadLine]] = []
         documents = characters = 0
-        for number, part in enumerate(self.parts[rank]):
+        for number, part in enumerate(read_parts(self.parts)[rank]):
 
             def set_aside(line: BadLine, number: int = number) -> None:
                 bad.append((number, line))
@@ -56,7 +65,8 @@ class Read(PipelineStep):  # type: ignore[misc]
             for found in read_range(part, set_aside):
                 documents += 1
                 characters += len(found.text)
-                yield Document(found.text, id="", metadata={"source": found.source})
+                place = {"source": found.source, "range": number, "line": found.line}
+                yield Document(found.text, id="", metadata=place)
         lines = [{"range": number, **asdict(line)} for number, line in bad]
         self.figures = {"documents": documents, "characters": characters, "bad_lines": lines}
 
@@ -85,7 +95,7 @@ class Clean(PipelineStep):  # type: ignore[misc]
 
 
 class Sign(PipelineStep):  # type: ignore[misc]
-    """The signatures of this task's documents, into a file."""
+    """The signatures of this task's documents, into a file; each is its document's id from then on."""
 
     name, type = "sign", "fenghuo"
 
@@ -94,35 +104,74 @@ class Sign(PipelineStep):  # type: ignore[misc]
         self.folder = folder
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        save_signatures(self.folder / f"{rank:05d}.npy", [signature(document.text) for document in data])
-        return iter(())
+        found = bytearray()
+        for document in data:
+            signed = signature(document.text)
+            found += signed
+            document.id = signed.hex()
+            yield document
+        save_signatures(self.folder / f"{rank:05d}.npy", found)
 
 
-class Keep(PipelineStep):  # type: ignore[misc]
-    """Documents that repeat no earlier one, as decided over all parts."""
+class Store(PipelineStep):  # type: ignore[misc]
+    """Keeps this task's documents for the next pass, so that nothing is read and cleaned twice."""
 
-    name, type = "keep first", "fenghuo"
+    name, type = "store", "fenghuo"
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        with texts.Writer(self.folder / f"{rank:05d}.zst") as writer:
+            for document in data:
+                writer.add(document.text, {"id": document.id, **document.metadata})
+                yield document
+
+
+class Stored(PipelineStep):  # type: ignore[misc]
+    """The documents that `Store` kept."""
+
+    name, type = "stored", "fenghuo"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        for text, metadata in texts.read(self.folder / f"{rank:05d}.zst"):
+            yield Document(text, id=metadata.pop("id"), metadata=metadata)
+
+
+class Keep(PipelineStep):  # type: ignore[misc]
+    """Documents that repeat no earlier one, as decided over all parts.
+
+    Args:
+        folder: of the decisions.
+        shown: file with (part, document) of those whose beginnings the report will show; may be absent.
+    """
+
+    name, type = "keep first", "fenghuo"
+
+    def __init__(self, folder: Path, shown: Path) -> None:
+        super().__init__()
+        self.folder, self.shown = folder, shown
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         repeats = np.load(self.folder / f"{rank:05d}.npy").tolist()
-        count, number = Count(), 0
-        for number, document in enumerate(data, start=1):
-            if number > len(repeats):
-                break
-            if repeats[number - 1]:
-                count.add(document.text, len(document.text))
+        asked = json.loads(self.shown.read_bytes()) if self.shown.exists() else []
+        wanted = {document for cluster in asked for part, document in cluster if part == rank}
+        removed, heads = dict[str, Count](), list[dict[str, Any]]()
+        for number, (document, repeated) in enumerate(zip(data, repeats, strict=True)):
+            if number in wanted:
+                heads.append({"document": number, "text": document.text[:_HEAD], **document.metadata})
+            if repeated:
+                rule = "near_duplicate" if repeated == NEAR else "duplicate"
+                removed.setdefault(rule, Count()).add(document.text, len(document.text))
             else:
                 yield document
-        if number != len(repeats):
-            raise DamagedError(
-                f"part {rank} of the input changed while it was read: it has other documents now"
-            )
-        self.figures = {"removed": {"duplicate": count.to_json()} if count.count else {}}
+        self.figures = {"removed": {rule: count.to_json() for rule, count in removed.items()}, "shown": heads}
 
 
 class Shards(PipelineStep):  # type: ignore[misc]
@@ -136,11 +185,12 @@ class Shards(PipelineStep):  # type: ignore[misc]
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tokenizer, segmenter = _tokenizer(self.tokenizer), _segmenter(self.segmenter)
+        tokenizer, segmenter = plain_tokenizer(self.tokenizer), _segmenter(self.segmenter)
         fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
         waiting: list[Documents] = []
         lines: list[ShardLine] = []
-        figures = dict.fromkeys(("characters", "words", "sentences", "unknown_pieces"), 0)
+        figures = dict.fromkeys(COUNTED, 0)
+        empty, pieces = Count(), 0
 
         def write() -> None:
             path = self.folder / f"{rank:05d}-{len(lines):02d}.arrow"
@@ -148,55 +198,47 @@ class Shards(PipelineStep):  # type: ignore[misc]
             lines.append(write_shard(path, waiting, vocabulary_size=size, fingerprints=fingerprints))
             waiting.clear()
 
-        empty = Count()
+        lengths = dict[str, list[int]]()
         for group in _groups(data):
-            kept = []
-            encoded = tokenizer.encode_batch([document.text for document in group])
-            for document, pieces in zip(group, encoded, strict=True):
-                if len(pieces):
-                    kept.append((document, pieces))
-                else:  # characters of private use, or marks that a normalizer takes away
-                    empty.add(document.text, len(document.text))
-            if not kept:
-                continue
-            found = self._cut(kept, tokenizer, segmenter)
-            figures["characters"] += sum(len(document.text) for document, _ in kept)
-            figures["words"] += int(found.word_start.sum())
-            figures["sentences"] += int(found.sentence_start.sum())
-            figures["unknown_pieces"] += int((found.pieces == tokenizer.vocabulary.unk).sum())
-            waiting.append(found)
-            if sum(len(part.pieces) for part in waiting) >= SHARD_PIECES:
+            found, removed = self._cut(group, tokenizer, segmenter)
+            for text in removed:  # characters of private use, or marks that a normalizer takes away
+                empty.add(text, len(text))
+            if len(found.lengths):
+                figures.update(count_up(figures, found, tokenizer.vocabulary.unk))
+                add_lengths(lengths, found)
+                waiting.append(found)
+                pieces += len(found.pieces)
+            if pieces >= SHARD_PIECES:
                 write()
+                pieces = 0
         if waiting:
             write()
-        removed = {"no_pieces": empty.to_json()} if empty.count else {}
-        self.figures = {**figures, "removed": removed, "shards": [asdict(line) for line in lines]}
+        counts = {"no_pieces": empty.to_json()} if empty.count else {}
+        shards = [asdict(line) for line in lines]
+        self.figures = {**figures, "lengths": lengths, "removed": counts, "shards": shards}
         return iter(())
 
     def _cut(
-        self, group: Sequence[tuple[Document, Pieces]], tokenizer: Tokenizer, segmenter: Segmenter
-    ) -> Documents:
-        texts = [document.text for document, _ in group]
-        joined = "\n".join(texts)
-        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
-        spans = [spans_of(segmenter, text) + begin for text, begin in zip(texts, begins, strict=True)]
-        encoded = [pieces for _, pieces in group]
-        lengths = np.array([len(pieces) for pieces in encoded])
-        shift = np.repeat(begins, lengths).astype(np.int32)
-        pieces = Pieces(
-            ids=np.concatenate([pieces.ids for pieces in encoded]),
-            starts=np.concatenate([pieces.starts for pieces in encoded]) + shift,
-            ends=np.concatenate([pieces.ends for pieces in encoded]) + shift,
-        )
-        limit = int(self.heldout * (1 << 64))
-        return Documents(
+        self, group: Sequence[Document], tokenizer: Tokenizer, segmenter: Segmenter
+    ) -> tuple[Documents, list[str]]:
+        """The documents, and the texts of those that have no piece."""
+        given = [document.text for document in group]
+        pieces, lengths = tokenizer.encode_joined(given)
+        joined = "\n".join(given)
+        spans = spans_of_joined(segmenter, given)
+        kept = np.flatnonzero(lengths).tolist()
+        signatures = np.frombuffer(b"".join(_signed(group[at]) for at in kept), "<u8").reshape(-1, 2)
+        found = Documents(
             pieces=pieces.ids.astype(smallest_kind(tokenizer.vocabulary.size)),
-            word_start=word_starts(pieces, np.concatenate(spans), joined),
+            word_start=word_starts(pieces, spans, joined),
             sentence_start=sentence_starts(pieces.starts, joined),
-            lengths=lengths,
-            heldout=np.array([int.from_bytes(signature(text)[:8], "little") < limit for text in texts]),
-            sources=[document.metadata["source"] for document, _ in group],
+            lengths=lengths[kept],
+            heldout=signatures[:, 0] < np.uint64(int(self.heldout * (1 << 64))),
+            sources=[group[at].metadata["source"] for at in kept],
+            signatures=signatures,
+            characters=np.array([len(given[at]) for at in kept], np.uint32),
         )
+        return found, [given[at] for at in np.flatnonzero(lengths == 0).tolist()]
 
 
 class Report(PipelineStep):  # type: ignore[misc]
@@ -210,9 +252,23 @@ class Report(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         deque(data, maxlen=0)
-        figures = {step.name: step.figures for step in self.steps}
+        figures = {step.name: step.figures for step in self.steps if hasattr(step, "figures")}
         write_json(self.folder / f"{rank:05d}.json", figures)
         return iter(())
+
+
+def _signed(document: Document) -> bytes:
+    return bytes.fromhex(document.id) if document.id else signature(document.text)
+
+
+def count_up(so_far: dict[str, int], found: Documents, unknown: int) -> dict[str, int]:
+    """What a report says of documents, with more of them."""
+    return {
+        "characters": so_far["characters"] + int(found.characters.sum()),
+        "words": so_far["words"] + int(found.word_start.sum()),
+        "sentences": so_far["sentences"] + int(found.sentence_start.sum()),
+        "unknown_pieces": so_far["unknown_pieces"] + int((found.pieces == unknown).sum()),
+    }
 
 
 def _groups(data: Any) -> Iterator[list[Document]]:
@@ -230,7 +286,8 @@ def _groups(data: Any) -> Iterator[list[Document]]:
 
 # Loaded once a process, not once a task: a tokenizer's cache grows warm, a segmenter's dictionary is large.
 @cache
-def _tokenizer(path: Path) -> Tokenizer:
+def plain_tokenizer(path: Path) -> Tokenizer:
+    """A folder's tokenizer, to which special names in the text are text."""
     return Tokenizer.load(path).plain()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fenghuo.models.family import BERT_KEYS, Family, embedding_rules
+from fenghuo.models.family import BERT_KEYS, SPAN_BOUNDARY_RULES, Family, embedding_rules
 from fenghuo.models.names import Form
 from fenghuo.models.tensorflow_names import ALBERT_TENSORFLOW
 
@@ -31,6 +31,7 @@ ALBERT = Family(
             ("mlm.bias", "predictions.bias"),
             ("pair.out", "sop_classifier.classifier"),
             ("head.out", "classifier"),
+            *SPAN_BOUNDARY_RULES,
         ),
         tied={
             "predictions.decoder.weight": "encoder.embed.tables.words.weight",

@@ -84,6 +84,8 @@ def build(
     card, config = encoder_config(preset, family=family, values=values, vocab=vocab)
     if heads.pair and card.theirs("pair.out.weight") is None:
         raise ModelError(f"a {card.name} model has no head for pairs of sentences")
+    if heads.span_boundary and card.theirs("span_boundary.bias") is None:
+        raise ModelError(f"a {card.name} model has no head for the boundaries of spans")
     heads = replace(heads, pooler=heads.pooler and card.pooler)
     try:
         return build_model(config, heads, seed=seed, family=card.name)

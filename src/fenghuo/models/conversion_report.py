@@ -48,6 +48,7 @@ class ConversionReport:
         """The heads a pretrained model of this family may have, and this file has not."""
         may = {
             "head": False,
+            "span_boundary": False,
             "pooler": self.family.pooler,
             "pair": self.family.theirs("pair.out.weight") is not None,
         }

@@ -89,12 +89,23 @@ def embedding_rules(prefix: str) -> Rules:
     )
 
 
+SPAN_BOUNDARY_RULES: Rules = (
+    ("span_boundary.places.weight", "cls.pair_target_predictions.position_embeddings.weight"),
+    ("span_boundary.inner", "cls.pair_target_predictions.mlp_layer_norm.linear1"),
+    ("span_boundary.inner_norm", "cls.pair_target_predictions.mlp_layer_norm.layer_norm1"),
+    ("span_boundary.outer", "cls.pair_target_predictions.mlp_layer_norm.linear2"),
+    ("span_boundary.outer_norm", "cls.pair_target_predictions.mlp_layer_norm.layer_norm2"),
+    ("span_boundary.bias", "cls.pair_target_predictions.bias"),
+)
+"""As SpanBERT's pretraining code names them; transformers has no such head, and passes over them."""
+
 CLS_RULES: Rules = (
     ("mlm.dense", "cls.predictions.transform.dense"),
     ("mlm.norm", "cls.predictions.transform.LayerNorm"),
     ("mlm.bias", "cls.predictions.bias"),
     ("pair.out", "cls.seq_relationship"),
     ("head.out", "classifier"),
+    *SPAN_BOUNDARY_RULES,
 )
 
 
@@ -110,6 +121,7 @@ FIT_DENSES = r"fit_dense(s\.\d+)?\.(weight|bias)"
 CLS_TIED = {
     "cls.predictions.decoder.weight": "encoder.embed.tables.words.weight",
     "cls.predictions.decoder.bias": "mlm.bias",
+    "cls.pair_target_predictions.decoder.weight": "encoder.embed.tables.words.weight",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fenghuo.models.family import embedding_rules
+from fenghuo.models.family import SPAN_BOUNDARY_RULES, embedding_rules
 from fenghuo.models.names import Form, Rules, Spelling, Target
 
 PADDLE = Spelling(
@@ -61,6 +61,7 @@ def paddlenlp_form(
             ("pooler.dense", f"{prefix}.pooler.dense"),
             *heads,
             ("head.out", "classifier"),
+            *SPAN_BOUNDARY_RULES,
             *rules,
         ),
         tied={

@@ -285,6 +285,7 @@ def heads_of(family: Family, weights: Weights, values: Mapping[str, Any], task: 
         pooler="pooler" in there or "pair" in there or (task == "classify" and family.pooler),
         mlm=any(name.startswith("mlm.") for name in weights.shapes),
         pair="pair" in there,
+        span_boundary="span_boundary" in there,
         entity="entity" in there,
         task=task,  # type: ignore[arg-type]
         outputs=outputs if task else 0,

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from fenghuo.models.fairseq_names import FAIRSEQ
-from fenghuo.models.family import BERT_KEYS, Family, embedding_rules, layer_rules, presets
+from fenghuo.models.family import (
+    BERT_KEYS,
+    SPAN_BOUNDARY_RULES,
+    Family,
+    embedding_rules,
+    layer_rules,
+    presets,
+)
 from fenghuo.models.names import Form
 from fenghuo.models.paddle_names import ROBERTA_LM_HEAD, paddlenlp_form
 
@@ -22,6 +29,7 @@ ROBERTA = Family(
             ("mlm.norm", "lm_head.layer_norm"),
             ("mlm.bias", "lm_head.bias"),
             ("head.out", "classifier"),
+            *SPAN_BOUNDARY_RULES,
         ),
         # Its classifier brings the pooler's layer with it, under a name of its own.
         task_rules={"classify": (("pooler.dense", "classifier.dense"), ("head.out", "classifier.out_proj"))},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,22 @@ def same_pieces(tokenizer: Tokenizer, folder: Path) -> None:
     other = Tokenizer.load(folder)
     if other.fingerprint != tokenizer.fingerprint:
         raise ModelError(
-            f"{folder}: its tokenizer is {other.fingerprint}, where the text was cut with {tokenizer.fingerprint}: "
-            "their pieces have different numbers; both must be one tokenizer"
+            f"{folder}: its tokenizer is {other.fingerprint} ({other.vocabulary.size:,} pieces), where the text was "
+            f"cut with {tokenizer.fingerprint} ({tokenizer.vocabulary.size:,} pieces): their pieces have different "
+            f"numbers; both must be one tokenizer.\n  Cut the text with its own (corpus: 'tokenizer: {folder}'), "
+            "or take a model of the text's own"
         )
 
 
 def start_model(
-    recipe: ModelRecipe, heads: HeadsConfig, *, tokenizer: Tokenizer, seed: int, keep_head: bool = False
+    recipe: ModelRecipe,
+    heads: HeadsConfig,
+    *,
+    tokenizer: Tokenizer,
+    seed: int,
+    keep_head: bool = False,
+    keep_pretraining: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Model:
     """Build what the recipe names.
 
@@ -71,6 +81,9 @@ def start_model(
         seed: draws every weight that the folder does not give.
         keep_head: take the folder's task head too, where its shape fits; else the head is drawn afresh, since
             outputs in another order would be learned answers to other questions.
+        keep_pretraining: take the folder's MLM, pair and span boundary heads and its pooler also where `heads` names
+            none, so that what is saved later still has them.
+        say: is told what a folder has not, and is drawn.
 
     Raises:
         ModelError: an unknown preset, a folder that does not fit or has another tokenizer.
@@ -79,12 +92,15 @@ def start_model(
     if recipe.folder is None:
         return build(recipe.preset, values=recipe.values, vocab=vocab, heads=heads, seed=seed)
     folder = model_folder(recipe.folder)
+    same_pieces(tokenizer, folder)
     found = recognize_model(folder)
     if found.config.vocab < vocab:
         raise ModelError(
             f"{folder}: vectors for {found.config.vocab} pieces, where the tokenizer has {vocab}"
         )
-    same_pieces(tokenizer, folder)
+    if keep_pretraining:
+        has = {name: getattr(found.heads, name) for name in ("pooler", "mlm", "pair", "span_boundary")}
+        heads = replace(heads, **{name: here or getattr(heads, name) for name, here in has.items()})
     kept = {name: value for name, value in asdict(found.config).items() if name != "vocab"}
     values = {**kept, **recipe.values}
     model = build(
@@ -93,9 +109,24 @@ def start_model(
     drawn = {
         name: weight.detach().clone() for name, weight in model.named_parameters() if name.startswith("head.")
     }
-    load_into(model, folder)
+    report = load_into(model, folder)
+    if say is not None and report.fresh:
+        rooms = ", ".join(
+            _ROOMS.get(room, room) for room in dict.fromkeys(name.split(".")[0] for name in report.fresh)
+        )
+        say(f"{folder}: it has no weights for {rooms}; they start afresh ({', '.join(report.fresh)})")
     if not keep_head:
         with torch.no_grad():
             for name, weight in drawn.items():
                 model.get_parameter(name).copy_(weight)
     return model
+
+
+_ROOMS = {
+    "mlm": "the MLM head",
+    "pair": "the pair head",
+    "span_boundary": "the span boundary head",
+    "pooler": "the pooler",
+    "entity": "the entity head",
+    "head": "the task head",
+}

@@ -13,6 +13,7 @@ HEADS = {
     "mlm": "MLM head",
     "pooler": "pooler",
     "pair": "pair head",
+    "span_boundary": "span boundary head",
     "entity": "entity head",
     "head": "task head",
 }
@@ -78,7 +79,7 @@ def _without(heads: HeadsConfig, absent: list[str]) -> HeadsConfig:
     task = None if "head" in absent else heads.task
     return replace(
         heads,
-        **{name: getattr(heads, name) and name not in absent for name in ("pooler", "mlm", "pair", "entity")},
+        **{name: getattr(heads, name) and name not in absent for name in HEADS if name != "head"},
         task=task,
         outputs=heads.outputs if task else 0,
         dropout=heads.dropout if task else None,

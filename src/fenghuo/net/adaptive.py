@@ -100,6 +100,12 @@ class AdaptiveSoftmax(nn.Module):
             parts.append(chosen + self._within(number, hidden_MD))
         return torch.cat(parts, dim=-1)
 
+    def choice(self, hidden_MD: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, D), (M,) the right words → ((M,) negative log-likelihoods in nats, (M,) bool of right answers)."""
+        log_prob_MV = self.log_prob(hidden_MD)
+        of_target_M = log_prob_MV.gather(1, target_M[:, None]).squeeze(1)
+        return -of_target_M, log_prob_MV.argmax(-1) == target_M
+
     def nll(self, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
         """Negative log-likelihood of one word a row; a cluster is computed for the rows whose word is in it.
 

@@ -17,8 +17,10 @@ from torch.autograd.function import once_differentiable
 
 from fenghuo.net.chunks import Plan
 
-# Scores of a call up to which the weights are kept for the backward pass: 16 MiB.
-_KEPT = 1 << 22
+# Scores of a call up to which the weights are kept for the backward pass: 256 MiB. At L = 512 making them again costs
+# NEZHA a twelfth of a training step at base size and a tenth at 4 layers of 312; keeping them, a tenth to a third of
+# what the process holds (docs/results/2026-11-22-pretraining-speed.md).
+_KEPT = 1 << 26
 
 
 class _Chunked(torch.autograd.Function):
@@ -134,7 +136,7 @@ def chunked_attention(
         q, k, v: (n, H, L, N), laid out in any way.
         scale: of the scores: 1 / sqrt(N).
         table: (2R + 1, N) NEZHA's distances; None: attention knows no distance.
-        bias: (n, 1, 1 or L, L) added before the softmax, -inf to hide; a row must keep one key.
+        bias: (1 or n, 1, 1 or L, L) added before the softmax, -inf to hide; a row must keep one key.
         keep: (n, H, L, L) uint8, which weights stay (see dropout.py); None: all.
         keep_scale: what the kept weights are multiplied with.
         want_scores: return the scores too, without the bias.
@@ -143,7 +145,7 @@ def chunked_attention(
         ((n, H, L, N), (n, H, L, L) scores or None); both carry gradients to q, k and v.
     """
     if bias is not None:
-        bias = bias.expand(-1, -1, q.shape[2], -1)
+        bias = bias.expand(q.shape[0], -1, q.shape[2], -1)
     given = (q, k, v, table, bias, keep, (scale, keep_scale), want_scores)
     out, scores = _Chunked.apply(*given)  # type: ignore[no-untyped-call]
     return out, scores

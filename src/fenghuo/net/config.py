@@ -175,6 +175,7 @@ class HeadsConfig:
     pooler: bool = True
     mlm: bool = False
     pair: bool = False  # NSP or SOP: two logits a sequence
+    span_boundary: bool = False  # SBO: a hidden span's pieces from those beside it
     entity: bool = False  # dEA: which of some candidate entities a piece names
     task: TaskHead | None = None
     outputs: int = 0  # classes or tags of the task head

@@ -87,6 +87,7 @@ class Encoder(nn.Module):
         tasks_T: Tensor | None = None,
         languages_T: Tensor | None = None,
         allowed: Tensor | None = None,
+        causal: bool = False,
         memory: Sequence[Tensor] = (),
         entities_TE: Tensor | None = None,
         entity_mask_T: Tensor | None = None,
@@ -102,6 +103,7 @@ class Encoder(nn.Module):
             positions_T: (T,) places; by default first_position, first_position + 1, … in each sequence. Where
                 first_position is not 0, a piece of the padding's number is not counted, as in the padded call.
             allowed: (P,) bool, who may hear whom (see mask.py); by default everybody in a sequence.
+            causal: nobody hears what follows; the same as `left_to_right`, without a number for each pair.
             memory: `Encoded.memory` of what came before in the same sequences; empty: nothing came before.
             entities_TE, entity_mask_T: (T, E) vectors of the entities that pieces name, (T,) 1 where one does; see
                 `packed_entities` for what stands there by default.
@@ -116,6 +118,10 @@ class Encoder(nn.Module):
             raise ValueError(f"pieces are {tuple(pieces_T.shape)}, their lengths add up to {packing.total}")
         if out_of_range := [n for n in scores if not 0 <= n < self.config.layers]:
             raise ValueError(f"scores of layer {out_of_range[0]} asked of {self.config.layers} layers")
+        if causal and (allowed is not None or self.config.entity_width):
+            raise ValueError(
+                "causal fits neither `allowed`, which says who hears whom, nor a stream of entities"
+            )
         check_memory(self.config, memory, packing)
         if self.relative is not None and (positions_T is not None or scores):
             raise ValueError(
@@ -137,6 +143,7 @@ class Encoder(nn.Module):
                 dropout=dropout,
                 places_T=positions_T,
                 allowed_P=allowed,
+                causal=causal,
                 keep_scores=scores,
             )
             kept_scores = hear.scores

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fenghuo.net.choice import choice
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.dropout import Dropout
 from fenghuo.net.embed import Embedding
@@ -22,9 +23,8 @@ class MlmHead(nn.Module):
 
     def __init__(self, config: EncoderConfig, embed: Embedding) -> None:
         super().__init__()
-        self._tied = (embed,)  # in a tuple, so that its tables are not registered a second time
-        self.narrow = config.widen == "words"
-        width = config.width if self.narrow else config.embed_width
+        self.words = _TiedWords(config, embed)
+        width = self.words.width
         self.dense = nn.Linear(config.width, width) if config.mlm_transform else None
         self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.mlm_transform else None
         self.bias = nn.Parameter(torch.zeros(config.vocab))
@@ -32,12 +32,84 @@ class MlmHead(nn.Module):
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
         """(M, D) → (M, V) logits; any leading shape."""
-        x, embed = hidden_MD, self._tied[0]
-        if self.dense is not None and self.norm is not None:
-            x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))
-        if self.narrow and embed.project is not None:  # back through the map that widened the words
-            x = x @ embed.project.weight
-        return F.linear(x, embed.words.weight, self.bias)
+        return self.words(self._compared(hidden_MD), self.bias)
+
+    def choice(self, hidden_MD: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, D), (M,) the right pieces → ((M,) negative log-likelihoods in nats, (M,) bool of right answers); much
+        less memory than the logits' way (see choice.py)."""
+        return self.words.choice(self._compared(hidden_MD), self.bias, target_M)
+
+    def _compared(self, hidden_MD: Tensor) -> Tensor:
+        if self.dense is None or self.norm is None:
+            return hidden_MD
+        compared: Tensor = self.norm(ACTIVATIONS[self.activation](self.dense(hidden_MD)))
+        return compared
+
+
+class SpanBoundaryHead(nn.Module):
+    """Which piece stands at this place of a hidden span? Told from the two pieces beside the span alone (SBO of
+    SpanBERT, arXiv 1907.10529, §3.2): two layers, each normalized, and the word table.
+
+    NEZHA (arXiv 1909.00204, Table 2) lists a "span prediction" and defines no head for it; this is SpanBERT's. Places
+    are counted from the span's first piece, so that nothing here says where in the text a span stands.
+
+    Raises:
+        ValueError: the encoder's words lie in several tables.
+    """
+
+    PLACES = 20
+    """Of a span that can be asked: `max_pair_targets` of SpanBERT's code, which leaves out those after it too."""
+    PLACE_WIDTH = 200
+    """Of a place's vector, as in SpanBERT's code."""
+
+    def __init__(self, config: EncoderConfig, embed: Embedding) -> None:
+        super().__init__()
+        if config.adaptive:
+            raise ValueError("a span boundary head needs one table of words, which adaptive words are not")
+        self.words = _TiedWords(config, embed)
+        self.places = nn.Embedding(self.PLACES, self.PLACE_WIDTH)
+        self.inner = nn.Linear(2 * config.width + self.PLACE_WIDTH, config.width)
+        self.inner_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.outer = nn.Linear(config.width, self.words.width)
+        self.outer_norm = nn.LayerNorm(self.words.width, eps=config.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab))
+        self.activation = config.activation
+
+    def forward(self, left_MD: Tensor, right_MD: Tensor, place_M: Tensor) -> Tensor:
+        """(M, D) the pieces before and after each asked piece's span, (M,) its place in it, from 0 on → (M, V)."""
+        return self.words(self._compared(left_MD, right_MD, place_M), self.bias)
+
+    def choice(
+        self, left_MD: Tensor, right_MD: Tensor, place_M: Tensor, target_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward` takes them, and (M,) the right pieces → as `MlmHead.choice`."""
+        return self.words.choice(self._compared(left_MD, right_MD, place_M), self.bias, target_M)
+
+    def _compared(self, left_MD: Tensor, right_MD: Tensor, place_M: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        x = torch.cat([left_MD, right_MD, self.places(place_M).to(left_MD.dtype)], -1)
+        x = self.inner_norm(act(self.inner(x)))
+        compared: Tensor = self.outer_norm(act(self.outer(x)))
+        return compared
+
+
+class _TiedWords:
+    """The word table as a last layer. No module, so that the embedding's tables are not registered a second time."""
+
+    def __init__(self, config: EncoderConfig, embed: Embedding) -> None:
+        self.embed, self.narrow = embed, config.widen == "words"
+        self.width = config.width if self.narrow else config.embed_width
+
+    def __call__(self, x: Tensor, bias_V: Tensor) -> Tensor:
+        return F.linear(self._narrowed(x), self.embed.words.weight, bias_V)
+
+    def choice(self, x_M: Tensor, bias_V: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+        return choice(self._narrowed(x_M), self.embed.words.weight, bias_V, target_M)
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        if self.narrow and self.embed.project is not None:  # back through the map that widened the words
+            return x @ self.embed.project.weight
+        return x
 
 
 class EntityHead(nn.Module):

@@ -28,6 +28,7 @@ class PackedHear:
         dropout: share of the attention weights that are dropped; 0 in evaluation.
         places_T: where the pieces stand, for distances; None: one after another.
         allowed_P: who may hear whom (see mask.py); None: everybody in the sequence.
+        causal: nobody hears what follows; without `allowed_P`.
         keep_scores: layers whose scores are wanted; they land in `scores`.
     """
 
@@ -40,6 +41,7 @@ class PackedHear:
         dropout: float = 0.0,
         places_T: Tensor | None = None,
         allowed_P: Tensor | None = None,
+        causal: bool = False,
         keep_scores: Collection[int] = (),
     ) -> None:
         self.config, self.packing, self.table, self.dropout = config, packing, table, dropout
@@ -50,6 +52,10 @@ class PackedHear:
             self.allowed = [square[:, None] for square in packing.squares(allowed_P)]
             if any(not bool(square.any(-1).all()) for square in self.allowed if square is not None):
                 raise ValueError("allowed: a piece may hear nothing, not even itself")
+        self.causal = causal
+        if causal:
+            # Slots without a piece stand behind all pieces of their sequence: hearing to the left hides them too.
+            self.allowed = [_lower(block.length, packing.device) for block in packing.blocks]
         self.on_cpu = packing.device.type == "cpu"
         self.places: list[Tensor] | None = None
         if table is not None and places_T is not None and not _one_after_another(places_T, packing):
@@ -80,8 +86,9 @@ class PackedHear:
         """(n, H, L, N) of one block → the same, and (n, H, L, L) scores where they are wanted."""
         allowed = self.allowed[number]
         if self.fused and self.table is None and not want_scores:
-            given = {"dropout_p": self.dropout, "scale": self.scale}
-            return F.scaled_dot_product_attention(q, k, v, allowed, **given), None
+            mask = None if self.causal else allowed
+            given = {"dropout_p": self.dropout, "scale": self.scale, "is_causal": self.causal}
+            return F.scaled_dot_product_attention(q, k, v, mask, **given), None
         # Half precision is too coarse for the table's terms, and for sums of weights.
         q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
         if self.on_cpu and self.places is None:
@@ -131,6 +138,11 @@ class PackedHear:
             by_row = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
             heard = heard + by_row @ table
         return heard, score
+
+
+def _lower(length: int, device: torch.device) -> Tensor:
+    """(1, 1, L, L) bool, one for all sequences."""
+    return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
 
 
 def _one_after_another(places_T: Tensor, packing: Packing) -> bool:

@@ -15,7 +15,15 @@ from fenghuo.net.adaptive import AdaptiveSoftmax
 from fenghuo.net.config import HeadsConfig as HeadsConfig
 from fenghuo.net.encoder import Encoded, Encoder, EncoderConfig
 from fenghuo.net.entity import check_entities, padded_entities
-from fenghuo.net.heads import ClassifyHead, EntityHead, MlmHead, PairHead, Pooler, TagHead
+from fenghuo.net.heads import (
+    ClassifyHead,
+    EntityHead,
+    MlmHead,
+    PairHead,
+    Pooler,
+    SpanBoundaryHead,
+    TagHead,
+)
 from fenghuo.net.hear_padded import PaddedHear
 from fenghuo.net.packing import Packing, pack, unpack
 from fenghuo.net.padded import PaddedBatch
@@ -56,6 +64,8 @@ class Model(nn.Module):
             self.mlm = AdaptiveSoftmax(config, self.encoder.embed.adaptive_words)
         elif heads.mlm:
             self.mlm = MlmHead(config, self.encoder.embed)
+        embed = self.encoder.embed
+        self.span_boundary = SpanBoundaryHead(config, embed) if heads.span_boundary else None
         self.pooler = Pooler(config) if heads.pooler else None
         self.pair = PairHead(config) if heads.pair else None
         self.entity = EntityHead(config) if heads.entity else None
@@ -63,12 +73,15 @@ class Model(nn.Module):
         kinds = {"classify": ClassifyHead, "tag": TagHead}
         if config.position == "xl" and heads.task == "classify":
             raise ValueError("a classifier reads the first piece, which hears nothing where position is 'xl'")
+        if config.position == "xl" and heads.pair:
+            raise ValueError("a pair head reads the first piece, which hears nothing where position is 'xl'")
         self.head = kinds[heads.task](config, heads.outputs, dropout) if heads.task else None
 
     def encode(
         self,
         batch: Mapping[str, Tensor],
         *,
+        causal: bool = False,
         memory: Sequence[Tensor] = (),
         states: bool = False,
         scores: Collection[int] = (),
@@ -83,6 +96,7 @@ class Model(nn.Module):
             tasks_T=batch.get("tasks"),
             languages_T=batch.get("languages"),
             allowed=batch.get("allowed"),
+            causal=causal,
             memory=memory,
             entities_TE=batch.get("entities"),
             entity_mask_T=batch.get("entity_mask"),

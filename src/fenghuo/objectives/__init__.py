@@ -4,5 +4,9 @@ from __future__ import annotations
 
 OBJECTIVES: dict[str, str] = {
     "mlm": "fenghuo.objectives.mlm:MaskedLanguageModel",
+    "span_boundary": "fenghuo.objectives.span_boundary:SpanBoundary",
+    "nsp": "fenghuo.objectives.nsp:NextSentence",
+    "sop": "fenghuo.objectives.sop:SentenceOrder",
+    "causal": "fenghuo.objectives.causal:CausalLanguageModel",
 }
 """name → class; imported on use, so that reading a recipe needs no torch."""

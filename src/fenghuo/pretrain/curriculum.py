@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import Cursor, Loader
@@ -22,6 +22,7 @@ class Phase:
     max_length: int
     ends: float
     """Share of the run after which it is over."""
+    source: ShardSource
     loader: Loader
     """Its batches are the parts that a step takes one or more of."""
     parts: int = 1
@@ -60,11 +61,14 @@ class Curriculum:
         """Cursor → endless (cursor after the step, its micro-batches), as a session takes it."""
 
         def go(cursor: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Any]]:
+            parts = self.phases[cursor[0]].loader.iterate(Cursor(*cursor[1:3]))
             while True:
-                number, epoch, batch, step = self._entered(cursor, course)
-                phase, place, micro_batches = self.phases[number], Cursor(epoch, batch), []
-                parts = phase.loader.iterate(place)
-                for _ in range(phase.taken(step + 1)):
+                entered = self._entered(cursor, course)
+                number, _, _, step = entered
+                if entered != cursor:
+                    parts = self.phases[number].loader.iterate(Cursor())
+                micro_batches = []
+                for _ in range(self.phases[number].taken(step + 1)):
                     place, part = next(parts)
                     micro_batches += part
                 cursor = (number, place.epoch, place.batch, step + 1)
@@ -76,9 +80,8 @@ class Curriculum:
         """The batch of the step that begins at a cursor, for people: its phase, and its examples by loader batch."""
         number, epoch, batch, step = self._entered(cursor, course)
         phase, place, batches = self.phases[number], Cursor(epoch, batch), []
-        source = cast(ShardSource, phase.loader.source)
         for _ in range(phase.taken(step + 1)):
-            described = [source.describe(int(index)) for index in phase.loader.examples(place)]
+            described = [phase.source.describe(int(index)) for index in phase.loader.examples(place)]
             batches.append({"epoch": place.epoch, "batch": place.batch, "examples": described})
             place = phase.loader.after(place)
         return {"phase": number, "batches": batches}
@@ -120,11 +123,13 @@ class Curriculum:
         return lines
 
 
-def curriculum(recipe: PretrainRecipe, loader_of: Callable[[int, BatchRecipe], Loader]) -> Curriculum:
+def curriculum(
+    recipe: PretrainRecipe, loader_of: Callable[[int, BatchRecipe], tuple[ShardSource, Loader]]
+) -> Curriculum:
     """The phases of a recipe.
 
     Args:
-        loader_of: (longest example, size of the loader's batches) → its loader.
+        loader_of: (longest example, size of the loader's batches) → its examples and their loader.
     """
     phases = recipe.phases or [PhaseRecipe(max_length=recipe.max_length, share=1.0)]
     ends = list(accumulate(phase.share for phase in phases))
@@ -140,15 +145,17 @@ def _phase(
     phase: PhaseRecipe,
     ends: float,
     batch: GrowingBatchRecipe,
-    loader_of: Callable[[int, BatchRecipe], Loader],
+    loader_of: Callable[[int, BatchRecipe], tuple[ShardSource, Loader]],
 ) -> Phase:
     sizes = {name: getattr(batch, name) for name in BatchRecipe.model_fields}
     for name in ("pieces", "rows"):
         sizes[name] = None if sizes[name] is None else max(1, round(sizes[name] / batch.parts))
+    source, loader = loader_of(phase.max_length, BatchRecipe(**sizes))
     return Phase(
         max_length=phase.max_length,
         ends=ends,
-        loader=loader_of(phase.max_length, BatchRecipe(**sizes)),
+        source=source,
+        loader=loader,
         parts=batch.parts,
         warmup=batch.warmup,
     )

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fenghuo.config import Recipe
-from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.corpus.batch import BatchRecipe, Packing
 from fenghuo.models.recipe import ModelRecipe
+from fenghuo.objectives.recipe import AnyObjective, MlmRecipe, alternatives
 from fenghuo.training.recipe import OptimizerRecipe, ParallelTrainRecipe, ScheduleRecipe
-
-
-class ObjectiveRecipe(Recipe):
-    """One question asked of raw text."""
-
-    name: Literal["mlm"] = "mlm"
-    """mlm hides pieces and asks for them back."""
-    rate: float = Field(default=0.15, gt=0, lt=1)
-    """Share of pieces that are hidden."""
-    unit: Literal["word", "piece"] = "word"
-    """word hides all pieces of a word together (whole-word masking)."""
-    weight: float = Field(default=1.0, gt=0)
-    """Factor of this loss."""
 
 
 class WarmupRecipe(Recipe):
@@ -74,12 +62,18 @@ class PretrainRecipe(Recipe):
     model: ModelRecipe
     """A preset (nezha-4l-312), values, or a folder to go on from."""
     max_length: int = Field(default=128, ge=8)
-    """Longest example in pieces, [CLS] and [SEP] counted; with phases, the longest of theirs."""
+    """Longest example in pieces, special ones counted; with phases, the longest of theirs."""
     phases: list[PhaseRecipe] = Field(default=[])
     """Lengths one after another, such as 128 for 0.9 and 512 for 0.1 of the run (BERT); empty: `max_length`
     throughout."""
-    objectives: list[ObjectiveRecipe] = Field(default=[ObjectiveRecipe()], min_length=1, max_length=1)
+    objectives: list[AnyObjective] = Field(default=[MlmRecipe()], min_length=1)
     """What is asked."""
+    packing: Packing = "doc-sentences"
+    """What an example holds: doc-sentences, sentences of one document; full-sentences go on into the next document,
+    with a [SEP] between them, so that nearly all examples have `max_length` pieces."""
+    mask_copies: int | None = Field(default=None, gt=0)
+    """So many sets of masks, used in turn over the epochs, as of data duplicated once for all; absent: new masks in
+    every epoch."""
     batch: GrowingBatchRecipe = GrowingBatchRecipe(pieces=8192)
     """Size of a global batch."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -116,6 +110,23 @@ class PretrainRecipe(Recipe):
             raise ValueError(
                 "'train.epochs' has no meaning over phases, whose epochs differ: give steps or budget"
             )
+        return self
+
+    @field_validator("objectives")
+    @classmethod
+    def _go_together(cls, objectives: list[AnyObjective]) -> list[AnyObjective]:
+        alternatives(objectives)
+        return objectives
+
+    @model_validator(mode="after")
+    def _pairs_of_one_document(self) -> Self:
+        if self.packing == "full-sentences":
+            for number, objective in enumerate(self.objectives):
+                if objective.frames:
+                    raise ValueError(
+                        f"objectives[{number}]: '{objective.name}' needs 'packing: doc-sentences': the edge between "
+                        "two documents would answer it"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -12,40 +12,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Loader, collate
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
+from fenghuo.corpus.slices import Split
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
+from fenghuo.net.flops import MatrixPeak, training_flops
 from fenghuo.net.model import Model
-from fenghuo.objectives.objective import Objective, build_objective
+from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
+from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
+from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
-from fenghuo.training.loop import Terms, to_tensors
+from fenghuo.training.loop import HALVES, Terms
 from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, make_deterministic
 from fenghuo.training.world import ALONE, World, together
 
-HELDOUT_PIECES = 50_000
-"""Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
+PEAK_S = 0.3
+"""For which matrix products are timed before the first step."""
+_OVER_ALL_WORDS = ("mlm", "span_boundary", "causal")  # what they ask is compared with every word
 
 
-class ObjectiveLearner:
-    """One objective as the training loop sees it."""
+class QuestionsLearner:
+    """A run's objectives as the training loop sees them."""
 
-    def __init__(self, model: Model, objective: Objective) -> None:
-        self.model, self.objective = model, objective
+    def __init__(self, model: Model, questions: Alternatives) -> None:
+        self.model, self.questions = model, questions
 
     def counts(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """How many things the batch asks."""
-        return self.objective.counts(batch)
+        return self.questions.counts(batch)
 
     def terms(self, batch: Mapping[str, Tensor]) -> Terms:
         """Loss sums and right answers."""
-        return self.objective.terms(self.model, batch)
+        return self.questions.terms(self.model, batch)
+
+    def flops(self, batch: Mapping[str, NDArray[Any]]) -> float:
+        """Floating point operations that a step on the batch has to do."""
+        counts = self.counts(batch)
+        squares = float((batch["lengths"].astype(np.float64) ** 2).sum())
+        return training_flops(
+            self.model.config,
+            pieces=len(batch["pieces"]),
+            squares=squares / 2 if "causal" in counts else squares,
+            asked=sum(counts.get(name, 0.0) for name in _OVER_ALL_WORDS),
+        )
 
 
 def run(recipe: PretrainRecipe, run: RunDir) -> None:
@@ -57,22 +73,38 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
 def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     make_deterministic()
     tokenizer = corpus_tokenizer(recipe.corpus)
-    heldout = ShardSource(recipe.corpus, max_pieces=recipe.max_length - 2, split="heldout")
-    objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
-    model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
+    with world.first_alone():  # who comes later finds shards that are checked, and their index
+        heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
+        way = way_of(recipe, tokenizer.vocabulary, world)
+    source = way.phases[-1].source
+    # Where an objective takes other examples, those of held-out text come from there too.
+    partners = heldout if heldout.documents > 1 else source
+    questions = build_questions(recipe.objectives, tokenizer.vocabulary, partners)
+    model = start_model(
+        recipe.model,
+        questions.heads(),
+        tokenizer=tokenizer,
+        seed=recipe.train.seed,
+        keep_pretraining=True,
+        say=run.log,
+    )
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
 
     if recipe.train.parallel == "fsdp":
         shard(model, model.encoder.layer_modules(), world, methods=("encode",))
-    way = _curriculum(recipe, objective, world)
-    total = way.total_steps(recipe.train)
-    course = course_of(recipe.train, total, began_s=run.began_s, agree=world.broadcast)
+    course = course_of(
+        recipe.train, way.total_steps(recipe.train), began_s=run.began_s, agree=world.broadcast
+    )
+    learner = QuestionsLearner(model, questions)
+    peak = MatrixPeak(
+        model.config, device=world.device, dtype=HALVES.get(recipe.train.precision, torch.float32)
+    ).measure_for(PEAK_S)
     session = Session(
         run,
         model,
-        learner=ObjectiveLearner(model, objective),
+        learner=learner,
         iterate=way.iterate(course),
         course=course,
         optimizer=recipe.optimizer,
@@ -83,86 +115,88 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         cursor=way.start,
         world=world,
         describe=partial(way.describe, course),
+        least_s=lambda batch: learner.flops(batch) / peak,
     )
-    evaluate = partial(heldout_figures, model, objective, heldout, seed=recipe.train.seed)
+
+    def evaluate(*, last: bool) -> dict[str, float]:
+        figures = heldout_figures(model, questions, heldout, seed=recipe.train.seed, world=world)
+        if last:  # it takes a few times as long as the rest
+            figures |= pseudo_perplexity(
+                model, questions, tokenizer.vocabulary, heldout, seed=recipe.train.seed, world=world
+            )
+        return figures
+
     figures: dict[str, float] | None = None
     for step in session:
         if session.due:
-            figures = evaluate()
+            figures = evaluate(last=session.ended or course.rehearses())
             run.metric(step.number, **{f"heldout/{name}": value for name, value in figures.items()})
             run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
 
     if figures is None:  # all steps were taken by a process before this one
-        figures = evaluate()
+        figures = evaluate(last=True)
     put_together(model)
     if not world.is_first:
         return
+    accuracy = f"{questions.names[0]}_accuracy"
     save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
     tokenizer.save(run.model)
     result = {
         "role": "pretrained",
         "task": "pretrain",
-        "metric": "heldout_mlm_accuracy",
-        "value": figures.get("mlm_accuracy"),
+        "metric": f"heldout_{accuracy}",
+        "value": figures.get(accuracy),
         "figures": figures,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "steps": session.done,
-        "examples": len(way.phases[-1].loader.source),
+        "examples": len(source),
         **session.result(),
     }
     write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
     run.finish(result)
 
 
-def _curriculum(recipe: PretrainRecipe, objective: Objective, world: World = ALONE) -> Curriculum:
-    def loader_of(max_length: int, batch: BatchRecipe) -> Loader:
-        source = ShardSource(recipe.corpus, max_pieces=max_length - 2)
-        return Loader.of(
-            source, objective.prepare, batch, seed=recipe.train.seed, rank=world.rank, world=world.size
+def source_of(
+    recipe: PretrainRecipe, vocabulary: Vocabulary, max_length: int, split: Split = "train"
+) -> ShardSource:
+    """The corpus's slices, with room for the special pieces around them."""
+    pair = any(objective.frames for objective in recipe.objectives)
+    room = max_length - vocabulary.specials(pair=pair)
+    return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
+
+
+def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:
+    """The run's phases, with a rank's share of their batches."""
+
+    def loader_of(max_length: int, batch: BatchRecipe) -> tuple[ShardSource, Loader]:
+        source = source_of(recipe, vocabulary, max_length)
+        questions = build_questions(recipe.objectives, vocabulary, source)
+        loader = Loader.of(
+            source,
+            questions.prepare,
+            batch,
+            seed=recipe.train.seed,
+            rank=world.rank,
+            world=world.size,
+            kind_of=questions.kind_of if len(questions.kinds) > 1 else None,
+            copies=recipe.mask_copies,
         )
+        return source, loader
 
     return curriculum(recipe, loader_of)
-
-
-@torch.inference_mode()
-def heldout_figures(
-    model: Model, objective: Objective, source: ShardSource, *, seed: int
-) -> dict[str, float]:
-    """Loss and accuracy on held-out text, with masks that depend on (seed, example) only; {} without such text."""
-    if not len(source):
-        return {}
-    model.eval()
-    share = min(1.0, HELDOUT_PIECES / max(1, int(source.lengths.sum())))
-    number = max(1, int(share * len(source)))
-    chosen = np.random.default_rng(seed).permutation(len(source))[:number]
-    chosen = chosen[np.argsort(source.lengths[chosen], kind="stable")]
-    learner = ObjectiveLearner(model, objective)
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    for group in np.array_split(chosen, max(1, int(source.lengths[chosen].sum()) // 8192)):
-        batch = collate(
-            [objective.prepare(source[int(i)], np.random.default_rng((seed, int(i)))) for i in group]
-        )
-        terms = learner.terms(to_tensors(batch, next(model.parameters()).device))
-        for name, count in learner.counts(batch).items():
-            counts[name] = counts.get(name, 0.0) + count
-        for name, value in {**terms.loss, **terms.seen}.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    means = {name: value / max(1.0, counts[name]) for name, value in sums.items()}
-    return {("loss" if name == "mlm" else name): value for name, value in means.items()}
 
 
 def plan(recipe: PretrainRecipe) -> str:
     """Steps, pieces, memory and disk the run will take."""
     tokenizer = corpus_tokenizer(recipe.corpus)
-    objective = build_objective(recipe.objectives[0].model_dump(), tokenizer.vocabulary)
-    model = start_model(recipe.model, objective.heads(), tokenizer=tokenizer, seed=0)
-    way = _curriculum(recipe, objective)
+    way = way_of(recipe, tokenizer.vocabulary)
     first = way.phases[0]
+    questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.source)
+    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0, keep_pretraining=True)
     told = training_plan(
         model,
-        examples=len(first.loader.source),
-        pieces=int(first.loader.source.lengths.sum()),
+        examples=len(first.source),
+        pieces=first.source.pieces,
         batches=first.loader.batches_per_epoch() // first.parts,
         train=recipe.train,
         optimizer=recipe.optimizer,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fenghuo.report.charts import Panel, curves, line_key, panels
+from fenghuo.report.corpus import SHOWN, corpus_section
 from fenghuo.report.html import element, facts, table, text
 from fenghuo.report.lineage import Run
 from fenghuo.rundir.metrics import Metrics
@@ -40,9 +41,12 @@ def run_article(run: Run, names: Mapping[Path, str]) -> str:
     shown = [panel for panel in found if panel.title in OPEN]
     folded = [panel for panel in found if panel.title not in OPEN]
     recipe = run.path / "recipe.yaml"
+    is_corpus = run.text("role") == "corpus"
+    figures = {name: value for name, value in run.result.items() if not (is_corpus and name in SHOWN)}
     parts = [
+        corpus_section(run.result) if is_corpus else "",
         _details("More curves", _figures(folded)) if folded else "",
-        _details("Figures", facts(run.result)),
+        _details("Figures", facts(figures)),
         _details("Recipe", f"<pre>{text(recipe.read_text(encoding='utf-8'))}</pre>")
         if recipe.is_file()
         else "",

@@ -42,6 +42,7 @@ class TaskSource:
     def __init__(self, examples: Sequence[TaskExample]) -> None:
         self.examples = examples
         self.lengths = np.array([len(example.pieces) for example in examples], dtype=np.int32)
+        self.pieces = int(self.lengths.sum())
 
     def __len__(self) -> int:
         return len(self.examples)

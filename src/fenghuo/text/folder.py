@@ -61,7 +61,7 @@ def read_files(path: Path) -> Files:
     if path.name == "vocab.json":
         return _byte_level_files(path, config)
     if path.suffix == ".json":
-        return _checked(_read_text(path), config, path)
+        return checked(_read_text(path), config, path)
     return bert_files(_read_vocabulary(path), config, where=path)
 
 
@@ -90,7 +90,7 @@ def bert_files(pieces: list[str], config: dict[str, Any], *, where: Path | None 
         "do_lower_case": lowercase,
         "tokenize_chinese_chars": True,
     }
-    return _checked(backend.to_str(), bert | {"strip_accents": None} | config, where)
+    return checked(backend.to_str(), bert | {"strip_accents": None} | config, where)
 
 
 def _byte_level_files(path: Path, config: dict[str, Any]) -> Files:
@@ -100,12 +100,19 @@ def _byte_level_files(path: Path, config: dict[str, Any]) -> Files:
     ids = _read_json(path)
     if wrong := [piece for piece, number in ids.items() if type(number) is not int]:
         raise ModelError(f"{path}: the piece {wrong[0]!r} has no number")
-    names = {key: _special(key, config, ids, path) for key in SPECIALS}
+    return byte_level_files(ids, _read_text(merges).replace("\r\n", "\n").split("\n"), config, where=path)
+
+
+def byte_level_files(
+    ids: dict[str, int], merges: list[str], config: dict[str, Any], *, where: Path | None = None
+) -> Files:
+    """RoBERTa's tokenizer over these pieces; `merges` are lines of merges.txt."""
+    names = {key: _special(key, config, ids, where) for key in SPECIALS}
     try:
-        made = byte_level.byte_level(ids, _read_text(merges).replace("\r\n", "\n").split("\n"), names, config)
+        made = byte_level.byte_level(ids, merges, names, config)
     except ValueError as problem:
-        raise ModelError(f"{path}: {problem}") from problem
-    return _checked(made, {**byte_level.CONFIG, **config}, path)
+        raise ModelError(f"{where}: {problem}") from problem
+    return checked(made, {**byte_level.CONFIG, **config}, where)
 
 
 def write_files(files: Files, folder: Path) -> None:
@@ -135,7 +142,11 @@ def write_files(files: Files, folder: Path) -> None:
         write_atomic(folder / name, text)
 
 
-def _checked(tokenizer_json: str, config: dict[str, Any], where: Path | None) -> Files:
+def checked(tokenizer_json: str, config: dict[str, Any], where: Path | None) -> Files:
+    """A tokenizer of the `tokenizers` library, with its special pieces found and its texts framed.
+
+    Raises ModelError.
+    """
     try:
         backend: Any = tokenizers.Tokenizer.from_str(tokenizer_json)
     except Exception as problem:  # the library raises plain `Exception`

@@ -69,7 +69,7 @@ class Tokenizer:
     """A tokenizer of the `tokenizers` library with the names of its special pieces."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
+        self.files = files
         self._backend: Any = tokenizers.Tokenizer.from_str(files.tokenizer_json)
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -97,22 +97,20 @@ class Tokenizer:
 
         transformers' `AutoTokenizer` reads the folder: same pieces, same offsets, same framing.
         """
-        write_files(self._files, folder)
+        write_files(self.files, folder)
 
     def plain(self) -> Tokenizer:
         """The same tokenizer, to which a literal `[MASK]` in the text is text like any other: for corpora."""
-        twin = Tokenizer(self._files)
+        twin = Tokenizer(self.files)
         twin._backend.encode_special_tokens = True
         return twin
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        ids = self._files.specials
+        ids = self.files.specials
         names = self.pieces()
         specials = {
-            piece["id"]
-            for piece in json.loads(self._files.tokenizer_json)["added_tokens"]
-            if piece["special"]
+            piece["id"] for piece in json.loads(self.files.tokenizer_json)["added_tokens"] if piece["special"]
         }
         replaceable = [
             i
@@ -126,22 +124,22 @@ class Tokenizer:
             cls=ids["cls_token"],
             sep=ids["sep_token"],
             mask=ids["mask_token"],
-            between=self._files.framing.between,
-            second_segment=self._files.framing.second,
+            between=self.files.framing.between,
+            second_segment=self.files.framing.second,
             replaceable=np.array(replaceable, np.int64),
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits: equal where the same text gives the same pieces and the same special pieces."""
-        parts = json.loads(self._files.tokenizer_json)
+        parts = json.loads(self.files.tokenizer_json)
         decisive = {key: parts.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
-        decisive["specials"] = self._files.specials
+        decisive["specials"] = self.files.specials
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def pieces(self) -> list[str]:
         """Every piece by its id."""
-        return list(self._files.pieces)
+        return list(self.files.pieces)
 
     def encode(self, text: str) -> Pieces:
         """One text's pieces. Any `str` is right: lone surrogates, NUL and the empty text too."""
@@ -154,10 +152,26 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Pieces]:
         """As `encode`, for many texts; where `runs.py` does not apply, the library's threads work."""
         if self._fast is not None:
-            return _split(self.encode("\n".join(texts)), texts)
+            return _split(*self.encode_joined(texts), texts)
         texts = [clean_characters(text) for text in texts]
         found = self._backend.encode_batch(texts, add_special_tokens=False)
         return [self._pieces(encoding, text) for encoding, text in zip(found, texts, strict=True)]
+
+    def encode_joined(self, texts: Sequence[str]) -> tuple[Pieces, NDArray[np.int64]]:
+        """The pieces of all texts, with places in the texts joined by one character each, and each text's number."""
+        begins = np.cumsum([0, *(len(text) + 1 for text in texts)]).astype(np.int32)
+        if self._fast is not None:
+            pieces = self.encode("\n".join(texts))
+            return pieces, np.diff(np.searchsorted(pieces.starts, begins))
+        each = self.encode_batch(texts)
+        lengths = np.array(list(map(len, each)), np.int64)
+        shift = np.repeat(begins[:-1], lengths)
+        joined = Pieces(
+            ids=np.concatenate([np.zeros(0, np.int64), *(pieces.ids for pieces in each)]),
+            starts=np.concatenate([np.zeros(0, np.int32), *(pieces.starts for pieces in each)]) + shift,
+            ends=np.concatenate([np.zeros(0, np.int32), *(pieces.ends for pieces in each)]) + shift,
+        )
+        return joined, lengths
 
     def _pieces(self, encoding: Any, text: str) -> Pieces:
         places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
@@ -210,11 +224,11 @@ def _shares(length_a: int, length_b: int, room: int) -> tuple[int, int]:
     return (room - shorter, shorter) if length_a > length_b else (shorter, room - shorter)
 
 
-def _split(pieces: Pieces, texts: Sequence[str]) -> list[Pieces]:
+def _split(pieces: Pieces, lengths: NDArray[np.int64], texts: Sequence[str]) -> list[Pieces]:
     """The pieces of texts that were joined by one character each."""
-    text_starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])]).astype(np.int32)
-    first = np.searchsorted(pieces.starts, text_starts)
-    return [
-        Pieces(pieces.ids[a:b], pieces.starts[a:b] - shift, pieces.ends[a:b] - shift)
-        for a, b, shift in zip(first[:-1], first[1:], text_starts[:-1], strict=True)
-    ]
+    found, first, shift = [], 0, 0
+    for text, length in zip(texts, lengths.tolist(), strict=True):
+        one = slice(first, first + length)
+        found.append(Pieces(pieces.ids[one], pieces.starts[one] - shift, pieces.ends[one] - shift))
+        first, shift = first + length, shift + len(text) + 1
+    return found

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Spelled out whatever the text holds, so that no Latin word or number is ever [UNK].
-_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LONGEST_WORD = 100  # characters; WordPiece makes a longer one [UNK] unread
 _MOST_WORDS = 1_000_000  # distinct ones held while counting: about 150 MB
 _MOST_RUNS = 200_000
@@ -56,12 +56,12 @@ def train_vocabulary(
     if size <= len(SPECIALS):
         raise RecipeError(f"a vocabulary of {size} has no room beside the {len(SPECIALS)} special pieces")
     counts = _Counts(lowercase)
-    for text in _joined_up(texts):
+    for text in joined_up(texts):
         counts.add(text)
     characters = counts.characters()
     if not characters and not counts.words:
         raise DataError("no text to learn a vocabulary from")
-    spelled = _LETTERS if lowercase else _LETTERS + _CAPITALS
+    spelled = LETTERS if lowercase else LETTERS + CAPITALS
     chosen = [*SPECIALS, *spelled, *(f"##{letter}" for letter in spelled)][:size]
     chosen += _most_frequent(characters, counts.words, set(chosen), size - len(chosen), max(min_frequency, 1))
     return Tokenizer(bert_files(chosen, {"do_lower_case": lowercase}))
@@ -107,7 +107,7 @@ class _Counts:
         return alone
 
 
-def _joined_up(texts: Iterable[str]) -> Iterator[str]:
+def joined_up(texts: Iterable[str]) -> Iterator[str]:
     """The texts, many short ones as one: counting costs something a text."""
     waiting: list[str] = []
     length = 0

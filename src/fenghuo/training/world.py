@@ -72,6 +72,15 @@ class World:
         """Go on when every rank is here."""
         self.gather(None)
 
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 goes through the block before all others, which find done what is done once."""
+        if not self.is_first:
+            self.barrier()
+        yield
+        if self.is_first:
+            self.barrier()
+
 
 ALONE = World()
 _worlds = itertools.count()

@@ -1,0 +1,95 @@
+"""The tasks of a pass on a Ray cluster.
+
+datatrove's own executor for Ray starts a process, and so a tokenizer and a dictionary, for every task, and swallows
+what a task raises; so its tasks are handed to Ray here.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from fenghuo.corpus.executor import Executor, run_task
+from fenghuo.errors import FenghuoError, MissingExtraError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fenghuo.corpus.recipe import ExecutorRecipe
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask the network
+    try:
+        return import_module("ray")
+    except ModuleNotFoundError as problem:
+        raise MissingExtraError("ray", "scale") from problem
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names, or that runs on this machine, else one made of this machine."""
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_on_ray(
+    recipe: ExecutorRecipe, pipeline: list[Any], tasks: int, home: Path, done: Callable[[int], None]
+) -> None:
+    """Run the tasks that are not completed yet.
+
+    Raises:
+        RecipeError: no machine has the memory that a task asks for.
+        FenghuoError: a worker died again and again. And whatever a task raises.
+    """
+    ray = _ray()
+    executor = Executor(pipeline, tasks=tasks, home=home, pool=None, done=done)
+    memory_bytes = recipe.memory_gb << 30
+    if all(node["Resources"].get("memory", 0) < memory_bytes for node in ray.nodes() if node["Alive"]):
+        raise RecipeError(
+            f"executor.memory_gb: no machine of the Ray cluster has {recipe.memory_gb} GB for a task"
+        )
+    work = ray.remote(num_cpus=1, memory=memory_bytes)(_work)
+    shared = ray.put(executor)
+    waiting = executor.get_incomplete_ranks()
+    for task in sorted(set(range(tasks)) - set(waiting)):
+        done(task)
+    running: dict[Any, int] = {}
+    most = recipe.workers or len(waiting)
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                task = waiting.pop(0)
+                running[work.remote(shared, task, os.getcwd())] = task
+            for ended in ray.wait(list(running))[0]:
+                ray.get(ended)
+                done(running.pop(ended))
+    except ray.exceptions.RayTaskError as problem:
+        raise problem.cause from problem
+    except ray.exceptions.RayError as problem:
+        raise FenghuoError(
+            f"a Ray worker died, perhaps for want of memory (executor.memory_gb); what is completed is kept: {problem}"
+        ) from problem
+    finally:
+        for one in running:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(one, force=True)
+
+
+def _work(executor: Executor, task: int, folder: str) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tasks are the parallelism
+    logger.disable("datatrove")
+    os.chdir(folder)  # the recipe's paths are told from where the command was given
+    run_task(executor, task)

@@ -1,0 +1,69 @@
+"""Masks drawn once: what a loader with `copies` gives is the classic data, each example so many times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.objectives.small import Documents, vocabulary
+
+from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.order import keyed_generator
+from fenghuo.objectives.objective import Alternatives, build_questions
+from fenghuo.objectives.recipe import MlmRecipe, SpanBoundaryRecipe
+
+COPIES, SEED, EXAMPLES = 3, 11, 20
+
+
+class Source(Documents):
+    """With what the loader reads of a source."""
+
+    lengths = np.array([len(Documents(EXAMPLES)[i].pieces) + 2 for i in range(EXAMPLES)], np.int32)
+    pieces = int(lengths.sum())
+
+
+def questions() -> Alternatives:
+    return build_questions(
+        [MlmRecipe(unit="span", rate=0.3), SpanBoundaryRecipe()], vocabulary(), Source(EXAMPLES)
+    )
+
+
+Frozen = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def epochs() -> list[list[Frozen]]:
+    """What a run sees of each example, epoch by epoch."""
+    loader = Loader(Source(EXAMPLES), questions().prepare, seed=SEED, rows=1, copies=COPIES)
+    seen: list[list[Frozen]] = []
+    for epoch in range(2 * COPIES + 1):
+        found: dict[int, Frozen] = {}
+        for number in range(loader.batches_per_epoch()):
+            [index] = loader.examples(Cursor(epoch, number)).tolist()
+            [batch] = loader.batch(Cursor(epoch, number))
+            found[index] = {key: value.tobytes() for key, value in batch.items() if key != "lengths"}
+        seen.append([found[index] for index in range(EXAMPLES)])
+    return seen
+
+
+def test_epochs_repeat_after_as_many_as_there_are_copies(epochs: list[list[Frozen]]) -> None:
+    for epoch in range(COPIES + 1):
+        assert epochs[epoch] == epochs[epoch + COPIES]
+
+
+def test_each_example_has_as_many_masks_as_there_are_copies(epochs: list[list[Frozen]]) -> None:
+    masks = [{tuple(epoch[index].values()) for epoch in epochs} for index in range(EXAMPLES)]
+    assert max(map(len, masks)) == COPIES
+    # A text of some words has few masks, and two copies may be the same one.
+    assert all(len(masks[index]) == COPIES for index in np.flatnonzero(Source.lengths > 22))
+
+
+def test_it_is_what_duplicated_data_would_be(epochs: list[list[Frozen]]) -> None:
+    """BERT's script writes each text `dupe_factor` times with masks of its own, once for all, and trains on that."""
+    source, ask = Source(EXAMPLES), questions()
+    written = [
+        [ask.prepare(source[index], keyed_generator(SEED, copy, index)) for index in range(EXAMPLES)]
+        for copy in range(COPIES)
+    ]
+    for epoch, found in enumerate(epochs):
+        for example, seen in zip(written[epoch % COPIES], found, strict=True):
+            assert seen == {key: value.tobytes() for key, value in example.items()}

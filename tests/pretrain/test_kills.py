@@ -7,15 +7,16 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
+from torch.distributed import TCPStore
 
 from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.pretrain.recipe import PretrainRecipe
@@ -41,6 +42,7 @@ class Runs:
             "optimizer": {"learning_rate": 3e-3},
             "train": {"steps": STEPS, "seed": 3, "save_every": 2, "log_every": 5, "evaluate_every": 1000},
         }
+        self._stores: list[TCPStore] = []
         self.recipe.write_text(dump_recipe(build_recipe(PretrainRecipe, values)), encoding="utf-8")
         self._zygote = subprocess.Popen(
             [sys.executable, str(HERE / "zygote.py")],
@@ -52,9 +54,14 @@ class Runs:
 
     def start(self, out: Path, world: int, *flags: str, **more: Any) -> list[int]:
         """The pids of a run's ranks."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        # What torchrun holds for its ranks: it outlives them.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._stores.append(store)
+        place = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
         pids = []
         for rank in range(world):
             names = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
@@ -62,7 +69,7 @@ class Runs:
             pids.append(
                 self._ask(
                     argv=["pretrain", str(self.recipe), "--out", str(out), *flags],
-                    env=env | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+                    env=env | place,
                     told=str(self.told(out, rank)),
                     **more,
                 )
@@ -137,6 +144,9 @@ def test_twenty_kills_leave_the_same_bytes(runs: Runs, whole: dict[int, bytes], 
         codes = runs.wait(pids)
         assert codes.pop(victim) == -signal.SIGKILL, "it ended before it was killed"
         assert codes == [1] * (world - 1)  # and it did not wait for ever
+        if world > 1:
+            told = runs.told(out, 1 - victim).read_text().splitlines()[-1]
+            assert f"rank {victim} of 2, host {gethostname()}, pid {pids[victim]}: died" in told
         assert not (out / "result.json").exists()
         at.append(newest_step(out))
     assert len(set(at)) > KILLS // 2, at

@@ -52,7 +52,7 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> None:
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What a loss is multiplied with where the batch is the `BAD`th of the first epoch."""
     factor = {"now": math.nan}
-    batch, terms = Loader.batch, pretrain_run.ObjectiveLearner.terms
+    batch, terms = Loader.batch, pretrain_run.QuestionsLearner.terms
 
     def marked(self: Loader, cursor: Cursor) -> list[dict[str, Any]]:
         made = batch(self, cursor)
@@ -61,7 +61,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
             micro_batch["spoiled"] = torch.tensor([float(bad)]).numpy()
         return made
 
-    def spoil(self: pretrain_run.ObjectiveLearner, batch: Mapping[str, Tensor]) -> Terms:
+    def spoil(self: pretrain_run.QuestionsLearner, batch: Mapping[str, Tensor]) -> Terms:
         told = terms(self, batch)
         bad = "spoiled" in batch and bool(batch["spoiled"].item())
         return Terms(
@@ -69,7 +69,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         )
 
     monkeypatch.setattr(Loader, "batch", marked)
-    monkeypatch.setattr(pretrain_run.ObjectiveLearner, "terms", spoil)
+    monkeypatch.setattr(pretrain_run.QuestionsLearner, "terms", spoil)
     return factor
 
 

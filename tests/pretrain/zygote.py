@@ -11,6 +11,8 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -20,7 +22,10 @@ import fenghuo.pretrain.run  # the point of this process
 import fenghuo.training.world
 from fenghuo.__main__ import main
 
+with suppress(ImportError):
+    import_module("pandas")  # pyarrow looks for it
 torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)  # imports torch's compiler, which takes longer than a run here
 
 
 def become(job: dict[str, Any]) -> None:

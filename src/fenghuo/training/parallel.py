@@ -40,7 +40,6 @@ class Asking(nn.Module):
         super().__init__()
         self.model, self.world = model, world
         self._learner = learner
-        self._last: Arrays | None = None
         self._ddp: DistributedDataParallel | None = None
         if world.size > 1 and not is_sharded(model):
             wrapped = DistributedDataParallel(self, find_unused_parameters=True, forward_sync_buffers=False)

@@ -36,6 +36,9 @@ _MARKS = re.compile(
     "[\0-/:-@\\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f\u3000-\u3004\u3008-\u3020\u302a-\u3030"
     "\u303d-\u303f\ufe10-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+"
 )
+_NARROW = {
+    wide: wide - 0xFEE0 for wide in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))
+}
 # NFKC turns these into ASCII, which Chinese text does not use; they sit it out as noncharacters.
 _PUNCTUATION = "！（），：；？～…"
 _SHELTER = "".join(chr(0xFDD0 + i) for i in range(len(_PUNCTUATION)))
@@ -157,6 +160,10 @@ def signature(text: str) -> bytes:
     A text without a single letter or figure has the signature of its characters.
     """
     plain = _MARKS.sub("", text).casefold()
+    if not unicodedata.is_normalized("NFKC", plain):
+        plain = plain.translate(
+            _NARROW
+        )  # a newspaper's １９９８: a fifth of the time of normalizing all of it
     if not unicodedata.is_normalized("NFKC", plain):
         plain = _MARKS.sub("", unicodedata.normalize("NFKC", text)).casefold()
     return hashlib.blake2b((plain or text).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+    Ints = NDArray[np.integer]
 
 
 class Lattice:
@@ -36,9 +36,8 @@ class Lattice:
         self.first_W = np.concatenate([[0], np.cumsum(lengths + 1)])[:-1].astype(np.int64)
         self.last_W = self.first_W + lengths
         self.nodes = int((lengths + 1).sum())
-        found = array(
-            "q"
-        )  # begin node, end node, end within the word, piece; a list takes four times the room
+        # Begin node, end node, end within the word, piece. A list of them takes nine times the room.
+        found = array("i")
         for first, word in zip(self.first_W.tolist(), words, strict=True):
             size = len(word)
             for begin in range(size):
@@ -46,7 +45,7 @@ class Lattice:
                     piece = pieces.get(word[begin:end])
                     if piece is not None and (whole or end - begin < size):
                         found.extend((first + begin, first + end, end, piece))
-        arcs = np.frombuffer(found, np.int64).reshape(-1, 4)
+        arcs = np.frombuffer(found, np.int32).reshape(-1, 4)
         # Arcs that end at a word's n-th place follow those that end at the place before: one step each.
         arcs = arcs[np.lexsort((arcs[:, 0], arcs[:, 1], arcs[:, 2]))]
         self.begin_A, self.end_A, self.piece_A = (arcs[:, i].copy() for i in (0, 1, 3))
@@ -109,7 +108,7 @@ class Lattice:
 def _steps(place_A: Ints, node_A: Ints) -> list[tuple[int, int, Ints, Ints]]:
     """For each place in turn: from which arc to which, where the arcs of each node begin among them, and the nodes."""
     edges = np.flatnonzero(np.diff(place_A, prepend=place_A[:1] - 1)).tolist()
-    steps = []
+    steps: list[tuple[int, int, Ints, Ints]] = []
     for low, high in pairwise([*edges, len(place_A)]):
         nodes = node_A[low:high]
         groups = np.flatnonzero(np.diff(nodes, prepend=-1))

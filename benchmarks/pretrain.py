@@ -9,13 +9,8 @@ paragraphs as they come, cut at L; the peer pads them to the longest of a batch 
 counted are real ones. `padding` is the share of the peer's slots that hold none.
 
 `share_of_peak` and `peer_share_of_peak`: the work that has to be done, over the time, over what matrix products of the
-model's sizes reach in the same minutes (`peak_gflops`, the best of many, some before every step). Of a model with N
-layers, widths D and F and vocabulary V, with M of T pieces asked, that work is
-
-    6 T N (4 D^2 + 2 D F) + 12 N D (sum of squared lengths) + 6 M (D^2 + D V)
-
-floating point operations: maps, attention without distances, the head on asked pieces. Norms, dropout, the optimizer,
-distances and everything twice count nothing.
+model's sizes reach in the same minutes (`peak_gflops`, the best of many, some before every step). What that work is,
+`fenghuo.net.flops` says.
 
 `ours_peak_mib` and `peer_peak_mib`: resident memory at its highest over all steps, less what each process held before
 the model was built: weights, moments, tables and activations.
@@ -25,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +28,7 @@ import torch
 
 from fenghuo.models.build import encoder_config
 from fenghuo.net.config import EncoderConfig
+from fenghuo.net.flops import MatrixPeak, training_flops
 from measure import THREADS, Peer, Unit, arguments, side_by_side, wanted
 from measure.text import VOCABULARY, batches
 
@@ -49,35 +44,16 @@ CASES = [
         ("nezha", "bert"), PRESETS, (128, 512), ("blocks", "documents")
     )
 ]
-_PRODUCTS = 3  # of each size before every step
-
-
-class MatrixPeak:
-    """The best rate of fp32 products of the model's sizes, from a few before every step."""
-
-    def __init__(self, config: EncoderConfig, pieces: int) -> None:
-        narrow, wide = config.width, config.inner_width
-        self._pairs = [
-            (torch.randn(pieces, a), torch.randn(a, b))
-            for a, b in ((narrow, narrow), (narrow, wide), (wide, narrow))
-        ]
-        self.flops_per_s = 0.0
-
-    def measure(self) -> None:
-        for x, weight in self._pairs * _PRODUCTS:
-            began_s = time.perf_counter()
-            x @ weight
-            spent_s = time.perf_counter() - began_s
-            self.flops_per_s = max(self.flops_per_s, 2 * x.shape[0] * weight.numel() / spent_s)
 
 
 def work(config: EncoderConfig, batch: dict[str, Any]) -> float:
-    """Floating point operations that a step has to do; see above."""
-    layers, narrow, wide = config.layers, config.width, config.inner_width
-    pieces, asked = len(batch["pieces"]), len(batch["asked_pieces"])
-    maps = 6 * pieces * layers * (4 * narrow**2 + 2 * narrow * wide)
-    attention = 12 * layers * narrow * float((batch["lengths"] ** 2).sum())
-    return maps + attention + 6 * asked * narrow * (narrow + config.vocab)
+    """Floating point operations that a step on this batch has to do."""
+    return training_flops(
+        config,
+        pieces=len(batch["pieces"]),
+        squares=float((batch["lengths"] ** 2).sum()),
+        asked=len(batch["asked_pieces"]),
+    )
 
 
 def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:

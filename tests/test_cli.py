@@ -181,7 +181,7 @@ def test_a_verbs_help_shows_keys_helps_defaults_and_examples(capfd: pytest.Captu
     assert told.code == 0
 
 
-@pytest.mark.parametrize("words", [[name] for name in PLAIN] + [["vocab", "train"]])
+@pytest.mark.parametrize("words", [[name] for name in PLAIN] + [["vocab", "train"], ["vocab", "prune"]])
 def test_every_other_verb_has_help_and_an_example(
     capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
@@ -207,7 +207,7 @@ REAL = [verb for verb in STAGES if verb != "fake"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["", *REAL, *PLAIN, "vocab train"])
+@pytest.mark.parametrize("verb", ["", *REAL, *PLAIN, "vocab train", "vocab prune"])
 def test_help_is_quick_and_light(verb: str) -> None:
     code = textwrap.dedent(
         f"""
@@ -272,6 +272,18 @@ def test_print_recipe_alone_is_a_template_and_with_values_the_resolved_one(
     assert "  steps: 5\n  seed: 3\n" in told.out
     (tmp_path / "g.yaml").write_text(told.out)
     assert run(capfd, "fake", "g.yaml", "--print-recipe").out == told.out
+
+
+def test_a_budget_is_short_for_its_key_and_takes_the_place_of_steps(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "p.yaml").write_text("corpus: c\nmodel: nezha-base\ntrain: {steps: 7}\n")
+    told = run(capfd, "pretrain", "p.yaml", "--budget", "1h30m", "--print-recipe").out
+    assert "  steps: null\n" in told
+    assert "  budget: 5400.0\n" in told
+    wrong = run(capfd, "pretrain", "p.yaml", "--budget", "soon")
+    assert (wrong.code, "not a time; allowed: 90s, 30m, 2h" in wrong.err) == (2, True)
+    assert "the recipe of fake has no such key" in run(capfd, "fake", "--text", "a", "--budget", "2h").err
 
 
 def test_a_flag_wins_over_the_file(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -593,6 +605,7 @@ def test_plain_verbs_pass_what_was_given(
             "fenghuo.report.ledger:ledger": note("ledger"),
             "fenghuo.report.ledger:render": note("render"),
             "fenghuo.corpus.vocabulary:train": note("vocab"),
+            "fenghuo.compress.vocabulary:prune": note("prune", SimpleNamespace(lines=lambda: ["cut"])),
             "fenghuo.compress.export:export": note("export"),
             "fenghuo.serve.stream:predict_stream": note("predict", 1),
             "fenghuo.serve.server:serve": note("serve"),
@@ -605,6 +618,8 @@ def test_plain_verbs_pass_what_was_given(
     assert run(capfd, "demo", "--out", "d", "--scale", "full").code == 0
     words = ["--input", "a", "--input", "b", "--size", "9", "--keep-case", "--out", "v"]
     assert run(capfd, "vocab", "train", *words).code == 0
+    told = run(capfd, "vocab", "prune", "m", "--input", "a", "--out", "o", "--size", "9", "--keep-characters")
+    assert (told.code, told.out) == (0, "cut\n")
     assert run(capfd, "export", "m").code == 0
     assert run(capfd, "predict", "m", "--all-scores", "--input", "x").code == 1
     assert run(capfd, "serve", "m", "--host", "::1", "--threads", "2").code == 0
@@ -612,7 +627,16 @@ def test_plain_verbs_pass_what_was_given(
     assert (told.code, told.err) == (0, "o.html: 2 runs on one page\n")
     assert [call for call in calls if call[0] != "tellers"] == [
         ("demo", (Path("d"), "full", ANY), {}),
-        ("vocab", (["a", "b"], Path("v")), {"size": 9, "lowercase": False, "min_frequency": 2}),
+        (
+            "vocab",
+            (["a", "b"], Path("v")),
+            {"kind": "wordpiece", "size": 9, "lowercase": False, "min_frequency": 2},
+        ),
+        (
+            "prune",
+            (Path("m"), ["a"], Path("o")),
+            {"size": 9, "min_frequency": 1, "keep": None, "keep_characters": True},
+        ),
         ("export", (Path("m"), "onnx", None), {}),
         ("predict", (Path("m"), "x", "-", True, 256), {}),
         ("serve", (Path("m"),), {"host": "::1", "port": 81, "threads": 2, **limits()}),

@@ -124,6 +124,15 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
     assert recipe.train.precision == "fp32"
 
 
+def test_a_flag_takes_the_place_of_another_of_its_group(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus: c\ntrain: {steps: 7, seed: 1}\n")
+    train = read_recipe(Whole, path, {"train.epochs": "2"}).train
+    assert (train.epochs, train.steps, train.seed) == (2, None, 1)
+    assert read_recipe(Whole, path, {"train.epochs": "null"}).train.steps == 7
+    with pytest.raises(RecipeError, match="exactly one of 'steps' and 'epochs'"):
+        read_recipe(Whole, path, {"train.epochs": "2", "train.steps": "3"})
+
+
 def test_keys_a_part_does_not_name_come_from_the_fields_default(tmp_path: Path) -> None:
     # Not from the part's class: the template shows 0.01, so 0.01 it must be.
     recipe = read_recipe(Whole, write(tmp_path, "corpus: c\ntrain: {seed: 1}\n"), {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fenghuo.corpus.vocabulary import train
-from fenghuo.errors import DataError, RunError
+from fenghuo.errors import DataError, RecipeError, RunError
 from fenghuo.text.tokenizer import Tokenizer
 
 
@@ -27,3 +27,18 @@ def test_a_missing_input_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         train([str(tmp_path / "nothing.txt")], tmp_path / "vocab", size=90)
     assert not (tmp_path / "vocab").exists()
+
+
+def test_kinds_and_a_text_that_cannot_fill_the_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("服务很好 good service\n" * 3, encoding="utf-8")
+    for kind, family in (("bpe", "<s>"), ("unigram", "<pad>")):
+        train([str(text)], tmp_path / kind, kind=kind, size=5_000)  # type: ignore[arg-type]
+        tokenizer = Tokenizer.load(tmp_path / kind)
+        assert tokenizer.pieces()[0] == family
+        told = f"{tokenizer.vocabulary.size} pieces, not 5,000: the text has no more that occur 2 times"
+        assert told in capsys.readouterr().err
+    with pytest.raises(RecipeError, match="byte pairs keep case"):
+        train([str(text)], tmp_path / "folded", kind="bpe", lowercase=True)

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import fenghuo.pretrain.evaluate
+import fenghuo.pretrain.run
 from fenghuo.config import read_recipe
 from fenghuo.corpus.loader import Cursor, Loader
 from fenghuo.corpus.shards import ShardSource
@@ -32,6 +34,7 @@ def main(jobs: list[dict[str, Any]]) -> None:
     seen: list[tuple[int, int, int]] = []
     at: list[Cursor] = []
     batch, example, steps = Loader.batch, ShardSource.__getitem__, Session._steps
+    peak_s, asked = fenghuo.pretrain.run.PEAK_S, fenghuo.pretrain.evaluate.ASKED_PIECES
 
     def recorded_batch(self: Loader, cursor: Cursor) -> Any:
         at[:] = [cursor]
@@ -50,6 +53,7 @@ def main(jobs: list[dict[str, Any]]) -> None:
             yield step
 
     Loader.batch, ShardSource.__getitem__, Session._steps = recorded_batch, recorded_example, stopping_steps
+    fenghuo.pretrain.run.PEAK_S, fenghuo.pretrain.evaluate.ASKED_PIECES = 0.01, 100
     try:
         for job in jobs:
             seen.clear()
@@ -61,6 +65,7 @@ def main(jobs: list[dict[str, Any]]) -> None:
             number = len(list(Path(job["out"]).glob(f"seen-*-{rank()}.json")))
             (Path(job["out"]) / f"seen-{number}-{rank()}.json").write_text(json.dumps(seen))
     finally:
+        fenghuo.pretrain.run.PEAK_S, fenghuo.pretrain.evaluate.ASKED_PIECES = peak_s, asked
         Loader.batch, ShardSource.__getitem__, Session._steps = batch, example, steps
 
 

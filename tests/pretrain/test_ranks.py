@@ -21,28 +21,62 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
 STILL = {**TINY, "dropout": 0.0, "attention_dropout": 0.0}
-WORLDS = (1, 2, 4)
+SEEDS = (1, 2, 3)
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {"batch": {"pieces": 256}, "train": {"steps": 50}},
+    "plain": {"train": {"steps": 50}},
     # Three examples a batch: the fourth rank has none. One example a micro-batch: ranks have different numbers.
-    "uneven": {"batch": {"rows": 3, "micro_pieces": 8}, "train": {"steps": 20}},
-    "elastic": {"batch": {"pieces": 256}, "train": {"steps": 50}},
+    "uneven": {"batch": {"rows": 3, "micro_pieces": 8}, "train": {"steps": 6}},
+    # Norms over the whole of a cut tensor; slow weights that an evaluation sees in between.
+    "lamb": {
+        "optimizer": {"name": "lamb", "learning_rate": 3e-2, "lookahead": {"steps": 3}},
+        "train": {"steps": 12, "evaluate_every": 2, "recompute": True},
+    },
+    "elastic": {"train": {"steps": 50}},
+    **{f"drop-{seed}": {"values": TINY, "train": {"steps": 150, "seed": seed}} for seed in SEEDS},
+    # Weights stay as they are drawn, so that what is held out tells of the evaluation alone.
+    "still": {"train": {"steps": 1}, "optimizer": {"learning_rate": 1e-12}},
 }
+JOBS = {
+    2: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("plain", "fsdp"),
+        ("lamb", "fsdp"),
+        *((f"drop-{seed}", "ddp") for seed in SEEDS),
+        ("elastic", "ddp"),
+    ],
+    1: [
+        ("still", "ddp"),
+        ("plain", "ddp"),
+        ("uneven", "ddp"),
+        ("lamb", "ddp"),
+        *((f"drop-{seed}", "ddp") for seed in SEEDS),
+        ("elastic", "ddp"),
+    ],
+    4: [
+        ("still", "ddp"),
+        ("still", "fsdp"),
+        ("plain", "ddp"),
+        ("uneven", "ddp"),
+        ("uneven", "fsdp"),
+        ("elastic", "fsdp"),
+    ],
+}
+# Of two ranks the second alone hears the signal, and both stop after the same step.
+STOPS: dict[int, dict[str, int]] = {2: {"stop_after": 11, "stopped_rank": 1}, 1: {"stop_after": 30}, 4: {}}
 
 
 def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
     values = {
         "corpus": str(corpus),
-        "model": {"preset": "nezha-4l-312", "values": STILL},
+        "model": {"preset": "nezha-4l-312", "values": KINDS[kind].get("values", STILL)},
         "max_length": 32,
-        "batch": KINDS[kind]["batch"],
-        "optimizer": {"learning_rate": 3e-3},
+        "batch": KINDS[kind].get("batch", {"pieces": 256}),
+        "optimizer": KINDS[kind].get("optimizer", {"learning_rate": 3e-3}),
         "train": {
-            "seed": 3,
-            "save_every": 1000,
-            "log_every": 1,
+            **{"seed": 3, "save_every": 1000, "log_every": 1, "evaluate_every": 1000, "parallel": parallel},
             **KINDS[kind]["train"],
-            "parallel": parallel,
         },
     }
     file.write_text(dump_recipe(build_recipe(PretrainRecipe, values)), encoding="utf-8")
@@ -52,18 +86,13 @@ def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `<kind>-<ddp|fsdp>-<world>`; that of `elastic` went from two ranks over one to four."""
     home = tmp_path_factory.mktemp("ranks")
-    for world in (2, 1, 4):
-        jobs = []
-        for kind in ("plain", "uneven"):
-            for parallel in ("ddp", "fsdp") if world > 1 else ("ddp",):
-                recipe = home / f"{kind}-{parallel}.yaml"
-                write_recipe(recipe, corpus, kind, parallel)
-                jobs.append({"recipe": str(recipe), "out": str(home / f"{kind}-{parallel}-{world}")})
-        # Of two ranks the second alone hears the signal, and both stop after the same step.
-        stops = {2: {"stop_after": 11, "stopped_rank": 1}, 1: {"stop_after": 30}, 4: {}}[world]
-        recipe = home / f"elastic-{'fsdp' if world == 4 else 'ddp'}.yaml"
-        write_recipe(recipe, corpus, "elastic", "fsdp" if world == 4 else "ddp")
-        jobs.append({"recipe": str(recipe), "out": str(home / "elastic"), **stops})
+    for world, wanted in JOBS.items():
+        jobs: list[dict[str, Any]] = []
+        for kind, parallel in wanted:
+            recipe = home / f"{kind}-{parallel}.yaml"
+            write_recipe(recipe, corpus, kind, parallel)
+            jobs.append({"recipe": str(recipe), "out": str(home / f"{kind}-{parallel}-{world}")})
+        jobs[-1] |= {"out": str(home / "elastic"), **STOPS[world]}
         list_of_jobs = home / f"jobs-{world}.json"
         list_of_jobs.write_text(json.dumps(jobs))
         if world == 1:
@@ -96,9 +125,10 @@ def global_batches(run: Path) -> list[tuple[tuple[int, int], list[int]]]:
     return [(cursor, sorted(indices)) for cursor, indices in found.items()]
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("kind", ["plain", "uneven"])
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(
+    ("world", "kind", "parallel"),
+    [(world, *job) for world in (2, 4) for job in JOBS[world] if job[0] in ("plain", "uneven", "lamb")],
+)
 def test_ranks_follow_the_curve_of_one_process(runs: Path, kind: str, parallel: str, world: int) -> None:
     alone, shared = runs / f"{kind}-ddp-1", runs / f"{kind}-{parallel}-{world}"
     assert global_batches(shared) == global_batches(alone)
@@ -107,6 +137,31 @@ def test_ranks_follow_the_curve_of_one_process(runs: Path, kind: str, parallel: 
     print(f"{kind} {parallel} {world}: first {apart[0]:.1e}, first {len(apart)} {apart.max():.1e}")
     assert apart[0] < 1e-5
     assert apart.max() < 1e-3
+
+
+def test_with_dropout_curves_differ_less_by_ranks_than_by_seeds(runs: Path) -> None:
+    """Ranks draw other dropout than one process. Of the means over 50 steps, those of a seed lie closer together."""
+    curves = {
+        world: np.array([losses(runs / f"drop-{seed}-ddp-{world}").reshape(3, 50).mean(1) for seed in SEEDS])
+        for world in (1, 2)
+    }
+    between_seeds = curves[1].std(0, ddof=1)
+    between_worlds = np.sqrt(((curves[2] - curves[1]) ** 2).mean(0) / 2)
+    print(f"standard deviations: seeds {between_seeds.round(4)}, one rank or two {between_worlds.round(4)}")
+    assert (between_worlds > 0).all()
+    assert (between_worlds < between_seeds).all()
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_an_evaluation(runs: Path, parallel: str, world: int) -> None:
+    def figures(run: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads((runs / run / "result.json").read_text())["figures"]
+        return found
+
+    alone = figures("still-ddp-1")
+    assert {"loss", "mlm_accuracy", "mlm_word_accuracy", "pseudo_perplexity"} == alone.keys()
+    assert figures(f"still-{parallel}-{world}") == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(runs: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import signal
 import subprocess
 import sys
@@ -138,33 +137,6 @@ def start(recipe_file: Path, out: Path, *, heard: int = subprocess.DEVNULL) -> s
 
 def newest_step(out: Path) -> int:
     return max((int(path.name[5:]) for path in (out / "checkpoints").glob("step-*")), default=0)
-
-
-@pytest.mark.slow
-def test_twenty_kills_leave_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    """Each of the twenty falls into the running training or its saving; then the run is left to end."""
-    steps, kills = 600, 20
-    recipe_file = tmp_path / "recipe.yaml"
-    recipe_file.write_text(dump_recipe(recipe_of(corpus, steps=steps, save_every=3)), encoding="utf-8")
-    assert start(recipe_file, tmp_path / "whole").wait() == 0
-
-    draw = random.Random(20)
-    killed = tmp_path / "killed"
-    at = []
-    for number in range(kills):
-        wanted = steps * (number + draw.random()) / (kills + 1)  # spread over the run, at no round step
-        process = start(recipe_file, killed)
-        while process.poll() is None and newest_step(killed) < wanted:
-            time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
-        assert not (killed / "result.json").exists()
-        at.append(newest_step(killed))
-    assert len(set(at)) > kills // 2, at
-    assert start(recipe_file, killed).wait() == 0
-    name = "model/model.safetensors"
-    assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow

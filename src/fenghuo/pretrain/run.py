@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,27 +12,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Loader, collate
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.corpus.slices import Split
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
+from fenghuo.net.flops import MatrixPeak, training_flops
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
+from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
-from fenghuo.training.loop import Arrays, Terms, to_tensors
+from fenghuo.training.loop import HALVES, Terms
 from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
 from fenghuo.training.session import Session, make_deterministic
 from fenghuo.training.world import ALONE, World, together
 
-HELDOUT_PIECES = 50_000
-"""Pieces of held-out text that are enough to tell curves apart, and cost seconds."""
+PEAK_S = 0.3
+"""For which matrix products are timed before the first step."""
+_OVER_ALL_WORDS = ("mlm", "span_boundary", "causal")  # what they ask is compared with every word
 
 
 class QuestionsLearner:
@@ -48,6 +51,17 @@ class QuestionsLearner:
     def terms(self, batch: Mapping[str, Tensor]) -> Terms:
         """Loss sums and right answers."""
         return self.questions.terms(self.model, batch)
+
+    def flops(self, batch: Mapping[str, NDArray[Any]]) -> float:
+        """Floating point operations that a step on the batch has to do."""
+        counts = self.counts(batch)
+        squares = float((batch["lengths"].astype(np.float64) ** 2).sum())
+        return training_flops(
+            self.model.config,
+            pieces=len(batch["pieces"]),
+            squares=squares / 2 if "causal" in counts else squares,
+            asked=sum(counts.get(name, 0.0) for name in _OVER_ALL_WORDS),
+        )
 
 
 def run(recipe: PretrainRecipe, run: RunDir) -> None:
@@ -83,10 +97,14 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     course = course_of(
         recipe.train, way.total_steps(recipe.train), began_s=run.began_s, agree=world.broadcast
     )
+    learner = QuestionsLearner(model, questions)
+    peak = MatrixPeak(
+        model.config, device=world.device, dtype=HALVES.get(recipe.train.precision, torch.float32)
+    ).measure_for(PEAK_S)
     session = Session(
         run,
         model,
-        learner=QuestionsLearner(model, questions),
+        learner=learner,
         iterate=way.iterate(course),
         course=course,
         optimizer=recipe.optimizer,
@@ -97,17 +115,26 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         cursor=way.start,
         world=world,
         describe=partial(way.describe, course),
+        least_s=lambda batch: learner.flops(batch) / peak,
     )
-    evaluate = partial(heldout_figures, model, questions, heldout, seed=recipe.train.seed)
+
+    def evaluate(*, last: bool) -> dict[str, float]:
+        figures = heldout_figures(model, questions, heldout, seed=recipe.train.seed, world=world)
+        if last:  # it takes a few times as long as the rest
+            figures |= pseudo_perplexity(
+                model, questions, tokenizer.vocabulary, heldout, seed=recipe.train.seed, world=world
+            )
+        return figures
+
     figures: dict[str, float] | None = None
     for step in session:
         if session.due:
-            figures = evaluate()
+            figures = evaluate(last=session.ended or course.rehearses())
             run.metric(step.number, **{f"heldout/{name}": value for name, value in figures.items()})
             run.log(f"step {step.number}: held-out " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
 
     if figures is None:  # all steps were taken by a process before this one
-        figures = evaluate()
+        figures = evaluate(last=True)
     put_together(model)
     if not world.is_first:
         return
@@ -157,48 +184,6 @@ def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE)
         return source, loader
 
     return curriculum(recipe, loader_of)
-
-
-@torch.inference_mode()
-def heldout_figures(
-    model: Model, questions: Alternatives, source: ShardSource, *, seed: int
-) -> dict[str, float]:
-    """Loss and accuracy on held-out text, asked what depends on (seed, example) only; {} without such text.
-
-    `loss` is the sum over the objectives, each with its weight; with several, each stands there by its name too.
-    """
-    if not len(source):
-        return {}
-    model.eval()
-    learner = QuestionsLearner(model, questions)
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    losses: set[str] = set()
-    for batch in _heldout_batches(questions, source, seed):
-        terms = learner.terms(to_tensors(batch, next(model.parameters()).device))
-        losses |= terms.loss.keys()
-        for name, count in learner.counts(batch).items():
-            counts[name] = counts.get(name, 0.0) + count
-        for name, value in {**terms.loss, **terms.seen}.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    means = {name: value / max(1.0, counts[name]) for name, value in sums.items()}
-    shown = {name: value for name, value in means.items() if len(losses) > 1 or name not in losses}
-    return {"loss": sum(means[name] for name in sorted(losses)), **shown}
-
-
-def _heldout_batches(questions: Alternatives, source: ShardSource, seed: int) -> Iterator[Arrays]:
-    """Some of the held-out examples, by length, one kind a batch."""
-    share = min(1.0, HELDOUT_PIECES / max(1, source.pieces))
-    number = max(1, int(share * len(source)))
-    chosen = np.random.default_rng(seed).permutation(len(source))[:number]
-    chosen = chosen[np.argsort(source.lengths[chosen], kind="stable")]
-    kinds = np.array([questions.kind_of(np.random.default_rng((seed, int(i)))) for i in chosen])
-    for kind in np.unique(kinds):
-        same = chosen[kinds == kind]
-        for group in np.array_split(same, max(1, int(source.lengths[same].sum()) // 8192)):
-            yield collate(
-                [questions.prepare(source[int(i)], np.random.default_rng((seed, int(i)))) for i in group]
-            )
 
 
 def plan(recipe: PretrainRecipe) -> str:

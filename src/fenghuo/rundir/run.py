@@ -23,6 +23,7 @@ from fenghuo.rundir.environment import hardware, versions
 from fenghuo.rundir.lock import Lock, read_note
 from fenghuo.rundir.metrics import Metrics
 from fenghuo.rundir.place import clear, differences, holds_records_only, is_fresh, refuse_to_remove
+from fenghuo.rundir.trackers import Trackers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,8 @@ class RunDir:
         self.began_s = time.monotonic()
         """When this process began to work on the run: what its share of a time budget counts from."""
         self._metrics = Metrics(path / "metrics.jsonl")
+        self._tracked: tuple[str, ...] = ()
+        self._trackers: Trackers | None = None
 
     @classmethod
     def open(
@@ -183,6 +186,18 @@ class RunDir:
         """Append one line to metrics.jsonl: `{"step": step, …}`; a number that is not finite becomes null."""
         if self._lock is not None:
             self._metrics.append(step, values)
+        if self._trackers is not None:
+            self._trackers.put(step, values)
+
+    def track(self, names: Sequence[str]) -> None:
+        """Copy all measurements, earlier and later ones, to trackers too: tensorboard, wandb.
+
+        Raises:
+            MissingExtraError: one is not installed.
+        """
+        if self._lock is not None and self._trackers is None and names:
+            self._tracked = tuple(dict.fromkeys(names))
+            self._trackers = Trackers(self._tracked, self.path, self.metrics())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every measurement so far, oldest first. Raises DamagedError."""
@@ -190,8 +205,13 @@ class RunDir:
 
     def trim_metrics(self, step: int) -> None:
         """Drop measurements made after `step`; for a run that goes on from a checkpoint of that step."""
-        if self._lock is not None:
-            self._metrics.trim(step)
+        if self._lock is None:
+            return
+        before = len(self.metrics())
+        self._metrics.trim(step)
+        if self._trackers is not None and len(self.metrics()) < before:
+            self._trackers.close()
+            self._trackers = Trackers(self._tracked, self.path, self.metrics())
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which marks the run as finished, and let go of the folder."""
@@ -211,6 +231,9 @@ class RunDir:
 
     def close(self) -> None:
         """Let go of the folder, finished or not. The end of the process does it too."""
+        if self._trackers is not None:
+            self._trackers.close()
+            self._trackers = None
         if self._lock is not None:
             self._lock.release()
 

@@ -184,9 +184,10 @@ def _made_of(model: dict[str, Any]) -> dict[int, list[int]]:
 
 
 def _pairs(model: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges, which files hold as "left right" or as [left, right]."""
     merges = model["merges"] if model["type"] == "BPE" else []
-    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
-    return [(left, right) for left, right in pairs]
+    split = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
+    return [(left, right) for left, right in split]
 
 
 def _joined(model: dict[str, Any], left: str, right: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fenghuo.training.recipe import TrainRecipe
 
@@ -21,7 +21,18 @@ FIRST_LOOK = 0.05
 RECENT_STEPS = 20
 """The next step is taken to last as long as the longest of so many."""
 
-Reading = tuple[float, float, float, float]
+
+class Reading(NamedTuple):
+    """What a process knows of the time, in seconds."""
+
+    spent_s: float
+    """Since the run began."""
+    stepping_s: float
+    """Of them in steps."""
+    step_s: float
+    """The longest of the last steps."""
+    evaluation_s: float
+    saving_s: float
 
 
 class BySteps:
@@ -60,6 +71,10 @@ class BySteps:
         """Whether an evaluation follows the step: each `every`th, or by default each fifth of the run."""
         return self._step % (every or max(1, self._steps // EVALUATIONS)) == 0
 
+    def rehearses(self) -> bool:
+        """Whether the evaluation after this step should do all that the last one does, to learn what that takes."""
+        return False
+
     def saves(self, every: int) -> bool:
         """Whether a checkpoint follows the step."""
         return self._step % every == 0
@@ -84,8 +99,11 @@ class ByClock(BySteps):
     """Wall time, over all processes of a run.
 
     A step is begun only if, by what steps, evaluations and checkpoints took so far, it and the run's end fit into the
-    budget; so the run ends before its time is over, by about a step. What the last evaluation and saving will take
-    counts as gone from the start, so that the schedule ends with the last step. One step is taken in any case.
+    budget; so the run ends before its time is over, by about a step. One step is taken in any case.
+
+    The share of the run that is over is the time in steps over that time and what is left for steps, which start-up and
+    evaluations are not; what the last evaluation and saving will take is put by from the start. So the share rises
+    evenly, and the schedule ends with the last step.
 
     Args:
         began_s: `clock()` when this process began to work on the run.
@@ -103,7 +121,7 @@ class ByClock(BySteps):
     ) -> None:
         self.budget_s = budget_s
         self._began_s, self._clock, self._agree = began_s, clock, agree
-        self._earlier_s = 0.0
+        self._earlier_s = self._stepping_s = 0.0
         self._evaluation_s = self._saving_s = 0.0
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self._step, self._step_began_s = 0, began_s
@@ -123,7 +141,9 @@ class ByClock(BySteps):
 
     def took(self) -> None:
         """The step was taken."""
-        self._recent.append(self._clock() - self._step_began_s)
+        step_s = self._clock() - self._step_began_s
+        self._recent.append(step_s)
+        self._stepping_s += step_s
         self._read()
         self._share_before, self._share_taken = self._share_taken, self._share
 
@@ -139,21 +159,25 @@ class ByClock(BySteps):
 
     @property
     def before(self) -> float:
-        """Share of the budget that was over at the last reading."""
+        """Share of the run that was over at the last reading."""
         return min(self._share, 1 - 1e-9)
 
     @property
     def total(self) -> float:
-        """Steps of the whole run at the pace so far, the step that is taken counted as whole."""
-        share = min(1.0, self._share_after(0.0))
+        """Steps of the whole run at the pace so far, if this step takes as long as the longest of the last."""
+        share = self._share_after(self._held().step_s)
         return max(self._step, self._step / max(share, 1e-9) - 1)
 
     def evaluates(self, every: int | None) -> bool:
-        """Each `every`th step, or each fifth of the budget; and early once, to learn what it takes."""
+        """Each `every`th step, or each fifth of the run; and early once, to learn what it takes."""
         marks = [FIRST_LOOK]
         if every is None:
             marks += [number / EVALUATIONS for number in range(1, EVALUATIONS)]
         return (every is not None and self._step % every == 0) or self._passed(marks)
+
+    def rehearses(self) -> bool:
+        """At the first look."""
+        return self._passed([FIRST_LOOK])
 
     def saves(self, every: int) -> bool:
         """Each `every`th step; and early once, to learn what it takes."""
@@ -161,17 +185,18 @@ class ByClock(BySteps):
 
     def is_last(self, *, evaluates: bool, saves: bool) -> bool:
         """Whether what follows (evaluation, checkpoint), another step and the run's end would take too long."""
-        _, _, evaluation_s, saving_s = self._held()
-        return self._share_after(evaluation_s * evaluates + saving_s * saves) > 1
+        held = self._held()
+        return held.evaluation_s * evaluates + held.saving_s * saves + held.step_s > self._left_s()
 
     def is_over(self) -> bool:
         """Whether there is no time for the step that begins; the first has it always."""
-        return self._step > 1 and self._share_after(0.0) > 1
+        return self._step > 1 and self._held().step_s > self._left_s()
 
     def to_json(self) -> dict[str, Any]:
         """What the next process of this run has to know."""
         return {
             "spent_s": self.spent_s,
+            "stepping_s": self._stepping_s,
             "evaluation_s": self._evaluation_s,
             "saving_s": self._saving_s,
             "recent": list(self._recent),
@@ -184,29 +209,30 @@ class ByClock(BySteps):
         Args:
             spent_s: the latest known of what the run took: work after the checkpoint is lost, its time is not free.
         """
-        self._earlier_s = max(spent_s, values["spent_s"])
+        self._earlier_s, self._stepping_s = max(spent_s, values["spent_s"]), values["stepping_s"]
         self._evaluation_s, self._saving_s = values["evaluation_s"], values["saving_s"]
         self._recent.extend(values["recent"])
         self._share_taken = values["share"]
 
     def _read(self) -> None:
         longest_s = max(self._recent, default=0.0)
-        self._reading = self._agree((self.spent_s, longest_s, self._evaluation_s, self._saving_s))
-        self._share = self._reading[0] / self._usable_s()
+        here = Reading(self.spent_s, self._stepping_s, longest_s, self._evaluation_s, self._saving_s)
+        self._reading = Reading(*self._agree(here))
+        self._share = self._share_after(0.0)
 
     def _held(self) -> Reading:
         assert self._reading is not None, "begin comes first"
         return self._reading
 
-    def _usable_s(self) -> float:
-        """The budget without the last evaluation, checkpoint and model, which is at most as large as a checkpoint."""
-        _, _, evaluation_s, saving_s = self._held()
-        return max(self.budget_s - evaluation_s - 2 * saving_s, 1e-3)
+    def _left_s(self) -> float:
+        """What is left for steps, without the last evaluation, checkpoint and model, which is smaller than one."""
+        held = self._held()
+        return self.budget_s - held.spent_s - held.evaluation_s - 2 * held.saving_s
 
-    def _share_after(self, pause_s: float) -> float:
-        """Share of the run that will be over once a pause and another step are."""
-        spent_s, longest_s, _, _ = self._held()
-        return (spent_s + pause_s + longest_s) / self._usable_s()
+    def _share_after(self, step_s: float) -> float:
+        """Share of the run that is over once so much more time in steps is."""
+        stepping_s, left_s = self._held().stepping_s + step_s, self._left_s() - step_s
+        return stepping_s / (stepping_s + max(left_s, 0.0)) if stepping_s > 0 else 0.0
 
     def _passed(self, marks: list[float]) -> bool:
         return any(self._share_before < mark <= self._share for mark in marks)

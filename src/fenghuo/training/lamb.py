@@ -78,9 +78,8 @@ class Lamb(torch.optim.Optimizer):
     def _count(self, weight: Tensor) -> int:
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros(
-                ()
-            )  # on the CPU, whatever the weight's device: reading it waits for nothing
+            # On the CPU, whatever the weight's device: reading it waits for nothing.
+            state["step"] = torch.zeros(())
             state["exp_avg"] = torch.zeros_like(weight)
             state["exp_avg_sq"] = torch.zeros_like(weight)
         state["step"] += 1

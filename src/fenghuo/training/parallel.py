@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -16,6 +16,15 @@ from torch.nn.parallel import DistributedDataParallel
 from fenghuo import ranks
 from fenghuo.training.terms import Arrays, Learner, Terms
 from fenghuo.training.world import World, add_up
+
+
+@runtime_checkable
+class Cut(Protocol):
+    """What FSDP2 makes of a module, told by what only that can do: to import it takes a second or two."""
+
+    def reshard(self) -> None:
+        """Let go of the gathered weights."""
+        ...
 
 
 class Asking(nn.Module):
@@ -31,7 +40,6 @@ class Asking(nn.Module):
         super().__init__()
         self.model, self.world = model, world
         self._learner = learner
-        self._last: Arrays | None = None
         self._ddp: DistributedDataParallel | None = None
         if world.size > 1 and not is_sharded(model):
             wrapped = DistributedDataParallel(self, find_unused_parameters=True, forward_sync_buffers=False)
@@ -55,6 +63,7 @@ class Asking(nn.Module):
         a share of its own runs it on another's, with factor 0: FSDP2 gathers weights in every pass, so there all ranks
         make as many; DDP needs one.
         """
+        let_go(self.model)
         counts = add_up([dict(self._learner.counts(batch)) for batch in micro_batches])
         pieces = sum(len(batch["pieces"]) for batch in micro_batches)
         everyone = self.world.gather((counts, pieces, len(micro_batches)))
@@ -87,10 +96,7 @@ def shard(
     """
     if world.size == 1:
         return
-    from torch.distributed.fsdp import (  # its import takes a second or two
-        fully_shard,
-        register_fsdp_forward_method,
-    )
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     model.to(world.device)
     for group in layers:
@@ -104,11 +110,19 @@ def shard(
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard` has cut it."""
-    return any(hasattr(module, "unshard") for module in model.modules())
+    return any(isinstance(module, Cut) for module in model.modules())
+
+
+def let_go(model: nn.Module) -> None:
+    """Forget weights that a pass gathered. The root's stay after an evaluation, and others may hold by now."""
+    for module in model.modules():
+        if isinstance(module, Cut):
+            module.reshard()
 
 
 def put_together(model: nn.Module) -> None:
-    """Give rank 0 whole weights in the place of cut ones; after that no rank can train it. All ranks must call it."""
+    """Give all ranks whole weights in the place of cut ones; no rank can train after that. All ranks must call it."""
+    let_go(model)
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if is_cut(weight):
@@ -132,7 +146,7 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_cut(tensor: Tensor) -> bool:
-    """Whether it is a DTensor, this rank's part of one; told by what only those can do, since importing it costs."""
+    """Whether it is a DTensor, of which each rank has a part; told as `Cut` is."""
     return hasattr(tensor, "full_tensor")
 
 

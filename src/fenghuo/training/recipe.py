@@ -18,8 +18,11 @@ def seconds_of(given: Any) -> Any:
     """
     if not isinstance(given, str):
         return given
-    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", given.strip())
+    text = given.strip()
+    parts = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text)
     try:
+        if re.fullmatch(r"[\d.]+", text):
+            return float(text)
         if parts is None or not any(parts.groups()):
             raise ValueError
         return sum(
@@ -27,7 +30,9 @@ def seconds_of(given: Any) -> Any:
             for part, unit_s in zip(parts.groups(), (86400, 3600, 60, 1), strict=True)
         )
     except ValueError:
-        raise ValueError("allowed: a time such as 90s, 30m, 2h, 1h30m, or a number of seconds") from None
+        raise ValueError(
+            "not a time; allowed: 90s, 30m, 2h, 1h30m and the like, or a number of seconds"
+        ) from None
 
 
 class LookaheadRecipe(Recipe):
@@ -99,7 +104,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs", "budget"),)
-    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip")
+    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip", "track")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs` or `budget`."""
@@ -129,6 +134,9 @@ class TrainRecipe(Recipe):
     """Largest loss, in medians of the last 100 steps; one above it ends the run before that step; null: none does."""
     skip: tuple[tuple[int, ...], ...] = ()
     """Places of batches to leave out, as a run that ended because of its loss named them."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the lines of metrics.jsonl go besides: tensorboard, files under RUN/tensorboard; wandb, under RUN/wandb,
+    and nothing over the network unless WANDB_MODE is set."""
 
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Optimizer steps of the whole run; None where the clock decides."""

@@ -122,6 +122,7 @@ class Session:
         first: int = 0,
         world: World = ALONE,
         describe: Callable[[Cursor], Mapping[str, Any]] | None = None,
+        least_s: Callable[[Arrays], float] | None = None,
     ) -> None:
         """
         Args:
@@ -133,11 +134,13 @@ class Session:
             first: steps of earlier sessions, so that numbers in metrics.jsonl go on.
             world: the ranks that train together; each has its own share of what `iterate` gives.
             describe: the batch that begins at a cursor, for people who look into one that was bad.
+            least_s: the seconds a micro-batch would take if this rank's device did nothing but matrix products; what
+                is logged as `train/share_of_peak` is a step's sum of them over its time.
         """
         self.run, self.model, self.learner, self.iterate = run, model, learner, iterate
         self.course, self.train, self.label, self.first = course, train, label, first
         self.evaluate_every = evaluate_every
-        self.world, self.describe = world, describe
+        self.world, self.describe, self.least_s = world, describe, least_s
         model.to(world.device)
         self.optimizer = build_optimizer(model, optimizer)
         self.clip, self.peak, self.schedule = optimizer.clip, optimizer.learning_rate, schedule
@@ -165,7 +168,10 @@ class Session:
         self._watch = Watch(train.jump)
         self._at = cursor
         """Where the batch in work begins."""
+        self._least_s = 0.0
+        """What it would take at the device's peak."""
         self._resume()
+        run.track(train.track)
 
     def __iter__(self) -> Iterator[Step]:
         if self.ended or self.best.over:
@@ -193,18 +199,25 @@ class Session:
                 if step.number % self.train.log_every == 0 or self.ended:
                     self._log(step, self.sums)
                     self.sums.clear()
-                bar.advance(1, loss=step.figures["loss"], pieces_per_s=step.pieces / step.spent_s)
+                bar.advance(
+                    1, loss=step.figures["loss"], **self._speed(step.pieces, step.spent_s, self._least_s)
+                )
                 began_s = time.monotonic()
                 with settled(self.optimizer) if self.due else nullcontext():
                     yield step
                 if self.due:
                     course.paused(evaluation_s=time.monotonic() - began_s)
-                # A rank may not end alone: the others would wait for it. Alone, a signal counts at once.
-                stop = self._stop.asked if self.world.size == 1 else step.stop
-                if stop or saves or self.ended:
+                saved = saves or self.ended or self._is_asked(step)
+                if saved:
                     self.save()
-                if stop:
+                if self._is_asked(step):
+                    if not saved:  # it came a moment ago
+                        self.save()
                     self._stop_here()
+
+    def _is_asked(self, step: Step) -> bool:
+        """A rank may not end alone: the others would wait for it. Alone, a signal counts at once."""
+        return self._stop.asked if self.world.size == 1 else step.stop
 
     def _take(self, step: Step) -> None:
         self.done, self.cursor = step.number, step.cursor
@@ -212,7 +225,8 @@ class Session:
         self.skipped += step.skipped
         for name, value in step.figures.items():
             self.sums[name] += value
-        for name, value in (("pieces", step.pieces), ("s", step.spent_s), ("steps", 1)):
+        spent = {"pieces": step.pieces, "s": step.spent_s, "least_s": self._least_s, "steps": 1}
+        for name, value in spent.items():
             self.sums[name] += value
 
     def _end(self) -> None:
@@ -332,6 +346,7 @@ class Session:
                 self.run.log(f"the batch at {list(at)} is left out, as train.skip says")
             else:
                 self._at = at
+                self._least_s = sum(map(self.least_s, micro_batches)) if self.least_s else 0.0
                 yield after, micro_batches
             at = after
 
@@ -384,11 +399,17 @@ class Session:
     def _of(self) -> str:
         return "" if self.course.steps is None else f" of {self.course.steps}"
 
+    def _speed(self, pieces: float, spent_s: float, least_s: float) -> dict[str, float]:
+        spent_s = max(spent_s, 1e-9)
+        share = {} if self.least_s is None else {"share_of_peak": least_s / spent_s}
+        return {"pieces_per_s": pieces / spent_s, **share}
+
     def _log(self, step: Step, sums: Mapping[str, float]) -> None:
+        spent = sums["pieces"], sums["s"], sums["least_s"]
         means = {
             f"train/{name}": value / sums["steps"]
             for name, value in sums.items()
-            if name not in ("pieces", "s", "steps")
+            if name not in ("pieces", "s", "least_s", "steps")
         }
         self.run.metric(
             self.first + step.number,
@@ -396,8 +417,8 @@ class Session:
             **{
                 "train/learning_rate": step.rate,
                 "train/grad_norm": step.grad_norm,
-                "train/pieces_per_s": sums["pieces"] / max(sums["s"], 1e-9),
             },
+            **{f"train/{name}": value for name, value in self._speed(*spent).items()},
             **({} if step.scale is None else {"train/loss_scale": step.scale, "train/skipped": self.skipped}),
             **({"train/budget_spent_s": self.course.spent_s} if isinstance(self.course, ByClock) else {}),
         )

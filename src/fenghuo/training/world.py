@@ -149,8 +149,9 @@ class _LastWords:
         """What this rank has to raise in place of `error`."""
         try:
             return self._of_a_lost_line(error) if _is_of_a_line(error) else self._of_its_own(error)
-        except (RuntimeError, ValueError):  # the store is gone too, with the launcher
-            return error
+        except (RuntimeError, ValueError):  # the store is gone too, with the process that held it
+            lost = f"the ranks lost one another ({_first_line(error)}); {_GO_ON}"
+            return FenghuoError(lost) if _is_of_a_line(error) else error
 
     def _of_its_own(self, error: BaseException) -> BaseException:
         code = error.exit_code if isinstance(error, FenghuoError) else 1

@@ -1,0 +1,124 @@
+"""What a session shows its body, and what it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fenghuo.config import Recipe
+from fenghuo.rundir import RunDir
+from fenghuo.training.course import BySteps, course_of
+from fenghuo.training.lookahead import Lookahead
+from fenghuo.training.loop import Terms
+from fenghuo.training.recipe import LookaheadRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
+from fenghuo.training.session import Session
+
+
+class Nothing(Recipe):
+    """A recipe without keys."""
+
+
+class Squares:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        return {"squares": float(len(batch["x"]))}
+
+    def terms(self, batch: Mapping[str, Tensor]) -> Terms:
+        return Terms({"squares": (self.model(batch["x"]) - 1).square().sum()})
+
+
+def batches(cursor: tuple[int, ...]) -> Iterator[Any]:
+    number = cursor[1]
+    while True:
+        draw = np.random.default_rng(number)
+        number += 1
+        yield (0, number), [{"x": draw.normal(size=(8, 3)).astype("float32"), "pieces": np.zeros(8)}]
+
+
+def session_in(folder: Path, steps: int = 13, precision: str = "fp32", **values: Any) -> Session:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    train = TrainRecipe(steps=steps, save_every=4, log_every=1, precision=precision)
+    return Session(
+        RunDir.open(folder, verb="test", recipe=Nothing()),
+        model,
+        learner=Squares(model),
+        iterate=batches,
+        course=course_of(train, train.total_steps(1), began_s=0.0),
+        optimizer=OptimizerRecipe(learning_rate=0.05, lookahead=LookaheadRecipe(steps=5)),
+        schedule=ScheduleRecipe(name="constant", warmup=0),
+        train=train,
+        label="test",
+        **values,
+    )
+
+
+def go(session: Session) -> Session:
+    """To its end; the folder is free afterwards."""
+    for _ in session:
+        pass
+    session.run.close()
+    return session
+
+
+def test_an_evaluation_sees_what_the_run_would_end_with(tmp_path: Path) -> None:
+    """After 8 steps, three after a move of the slow weights: the same weights as a run of 8 steps ends with."""
+    short = go(session_in(tmp_path / "short", steps=8))
+    long = session_in(tmp_path / "long", evaluate_every=8)
+    seen = {}
+    for step in long:
+        if long.due:
+            seen[step.number] = long.model.weight.detach().clone()  # type: ignore[union-attr]
+            long.judge(float(-step.number), {"score": 1.0}, patience=None)
+    assert list(seen) == [8, 13]
+    assert torch.equal(seen[8], short.model.weight)  # type: ignore[arg-type]
+    assert torch.equal(seen[13], long.model.weight)  # type: ignore[arg-type]
+    assert isinstance(long.optimizer, Lookahead)
+    assert long.optimizer.since == 0
+    assert not torch.equal(seen[8], seen[13])
+    long.restore_best()
+    assert torch.equal(long.model.weight, seen[8])  # type: ignore[arg-type]
+
+
+def test_evaluating_does_not_change_the_course(tmp_path: Path) -> None:
+    often, once = (
+        go(session_in(tmp_path / f"every-{every}", evaluate_every=every)).model.state_dict()
+        for every in (1, 13)
+    )
+    assert all(torch.equal(often[name], once[name]) for name in often)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_session_left_between_two_moves_goes_on_in_the_same_bits(tmp_path: Path, precision: str) -> None:
+    whole = go(session_in(tmp_path / "whole", precision=precision))
+    left = session_in(tmp_path / "left", precision=precision)
+    for step in left:
+        if step.number == 9:  # the checkpoint is that of step 8
+            break
+    left.run.close()
+    again = session_in(tmp_path / "left", precision=precision)
+    assert again.done == 8
+    go(again)
+    assert torch.equal(again.model.weight, whole.model.weight)  # type: ignore[arg-type]
+    assert again.run.metrics()[-1].keys() == whole.run.metrics()[-1].keys()
+    if precision == "fp16":
+        assert again.scaler is not None
+        assert whole.scaler is not None
+        assert again.scaler.state_dict() == whole.scaler.state_dict()
+        assert {"train/loss_scale", "train/skipped"} <= whole.run.metrics()[-1].keys()
+
+
+def test_a_finished_session_takes_no_further_step(tmp_path: Path) -> None:
+    go(session_in(tmp_path / "run"))
+    again = session_in(tmp_path / "run")
+    assert isinstance(again.course, BySteps)
+    assert list(again) == []
+    assert again.done == 13

@@ -33,7 +33,7 @@ from fenghuo.objectives.draft import Draft, frame_text
 from fenghuo.objectives.mlm import MaskedLanguageModel
 from fenghuo.text.tokenizer import Tokenizer, Vocabulary
 from fenghuo.text.vocabulary import train_vocabulary
-from fenghuo.text.words import load_segmenter, spans_of, word_starts
+from fenghuo.text.words import load_segmenter, spans_of_joined, word_starts
 from measure import arguments, wanted
 
 RATE, LENGTH = 0.15, 126
@@ -61,7 +61,7 @@ def _cut(tokenizer: Tokenizer, lines: list[str]) -> Iterator[Example]:
     segmenter = load_segmenter("rjieba")
     for line in lines:
         pieces = tokenizer.encode(line)
-        starts = word_starts(pieces, spans_of(segmenter, line), line)
+        starts = word_starts(pieces, spans_of_joined(segmenter, [line]), line)
         for at in range(0, len(pieces), LENGTH):
             size = min(LENGTH, len(pieces) - at)
             none = np.zeros(size, np.bool_)

@@ -221,15 +221,16 @@ def test_a_student_with_another_vocabulary_is_refused_whether_it_has_as_many_pie
 ) -> None:
     teacher = finetuned(place, "roberta", "pair", tmp_path / "teacher")
     theirs = Tokenizer.load(teacher).vocabulary.size
-    for name, size, message in (
-        ("smaller", theirs - 7, f"vectors for {theirs - 7} pieces, where the tokenizer has {theirs}"),
-        ("as large", theirs, "both must be one tokenizer"),
+    for name, size, pieces, message in (
+        ("smaller", theirs - 7, place / "wordpiece", "both must be one tokenizer"),
+        ("as large", theirs, place / "wordpiece", "both must be one tokenizer"),
+        ("short", theirs - 7, teacher, f"vectors for {theirs - 7} pieces, where the tokenizer has {theirs}"),
     ):
         folder = tmp_path / name
         save_model(
             build(None, family="bert", values=_values("bert"), vocab=size, heads=HeadsConfig(), seed=0),
             folder,
         )
-        Tokenizer.load(place / "wordpiece").save(folder)
+        Tokenizer.load(pieces).save(folder)
         with pytest.raises(ModelError, match=message):
             distilled(place, teacher, {"folder": str(folder)}, tmp_path / f"student {name}")

@@ -22,7 +22,7 @@ import tokenizers
 
 from fenghuo.errors import ModelError, UsageError
 from fenghuo.text.folder import checked
-from fenghuo.text.tokenizer import Tokenizer
+from fenghuo.text.tokenizer import Tokenizer, clean_characters
 from fenghuo.text.words import is_ideograph
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class PieceUse:
             self.unknown += len(unknown)
             if self._model["type"] == "WordPiece":
                 for number in unknown.tolist():
-                    self._count_given_up(text[pieces.starts[number] : pieces.ends[number]])
+                    self._count_given_up(clean_characters(text[pieces.starts[number] : pieces.ends[number]]))
         return [pieces.ids for pieces in found]
 
     def _count_given_up(self, surface: str) -> None:

@@ -61,9 +61,7 @@ class Executor(LocalPipelineExecutor):  # type: ignore[misc]
 
     def run(self) -> None:
         """Run them. Raises whatever a task raises, and FenghuoError where a worker died."""
-        open_tasks = self.get_incomplete_ranks()
-        for task in sorted(set(range(self.tasks)) - set(open_tasks)):
-            self.done(task)
+        open_tasks = self.left()
         if self.pool is None:
             for task in open_tasks:
                 deepcopy(self)._run_for_rank(task)
@@ -82,6 +80,13 @@ class Executor(LocalPipelineExecutor):  # type: ignore[misc]
         finally:
             for future in futures:
                 future.cancel()
+
+    def left(self) -> list[int]:
+        """The tasks that are not completed; the others are said to be done."""
+        left: list[int] = self.get_incomplete_ranks()
+        for task in sorted(set(range(self.tasks)) - set(left)):
+            self.done(task)
+        return left
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
         """datatrove's, less a log and statistics for every task, which cost 60 ms and which nobody reads."""

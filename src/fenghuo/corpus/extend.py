@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fenghuo.corpus.format import ShardLine, read_manifest, signatures_of
-from fenghuo.errors import DamagedError, DataError
-from fenghuo.rundir import sha256_of, write_atomic
+from fenghuo.corpus.format import ShardLine, check_size, read_manifest, signatures_of
+from fenghuo.corpus.shards import corpus_file
+from fenghuo.errors import DataError
+from fenghuo.rundir import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,19 +53,9 @@ def find_shards(corpora: Sequence[Path], fingerprints: Mapping[str, str]) -> lis
         seen.add(corpus.resolve())
         found += (Taken(folder / line.file, line) for line in lines)
     for one in found:
-        _look_at(one)
+        check_size(one.path, one.line)
+        signatures_of(one.path)
     return found
-
-
-def _look_at(one: Taken) -> None:
-    size = one.path.stat().st_size if one.path.is_file() else None
-    if size is None:
-        raise DamagedError(f"{one.path}: this shard is missing")
-    if size != one.line.size_bytes:
-        raise DamagedError(
-            f"{one.path}: a damaged shard: {size} bytes where {one.line.size_bytes} were written"
-        )
-    signatures_of(one.path)
 
 
 def save_taken(path: Path, shards: Sequence[Taken]) -> None:
@@ -92,12 +83,6 @@ def take_whole(one: Taken, target: Path) -> ShardLine:
     return replace(one.line, file=target.name)
 
 
-def check(one: Taken) -> None:
-    """Raise DamagedError where the bytes are not those that were written."""
-    if sha256_of(one.path) != one.line.sha256:
-        raise DamagedError(f"{one.path}: a damaged shard: its bytes are not those that were written (sha256)")
-
-
 def save_signatures_of(one: Taken, path: Path) -> None:
     """Its documents' signatures, for `duplicates.mark_repeats`."""
     with path.open("wb") as file:
@@ -106,7 +91,7 @@ def save_signatures_of(one: Taken, path: Path) -> None:
 
 def inputs_of(corpora: Sequence[Path]) -> list[tuple[str, Path]]:
     """For a run's record: the one file of each corpus that holds the fingerprints of all its shards."""
-    return [("corpus", corpus / "shards" / "manifest.json") for corpus in corpora]
+    return [("corpus", corpus_file(corpus)) for corpus in corpora]
 
 
 def documents_of(shards: Sequence[Taken]) -> dict[str, Any]:

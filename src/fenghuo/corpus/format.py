@@ -7,7 +7,8 @@ and what it holds. It is memory-mapped, and read without a copy.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import os
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from fenghuo.errors import DamagedError, DataError, DiskError
 from fenghuo.rundir import file_atomic, sha256_of, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,8 +125,7 @@ def smallest_kind(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
 
 def open_shard(path: Path) -> Shard:
     """Map a shard. Raises DamagedError."""
-    try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    with _reading(path) as batch:
         lists = batch.column("pieces")
         return Shard(
             pieces=lists.values.to_numpy(zero_copy_only=True),
@@ -134,15 +134,12 @@ def open_shard(path: Path) -> Shard:
             offsets=lists.offsets.to_numpy(zero_copy_only=True),
             heldout=batch.column("heldout").to_numpy(zero_copy_only=False),
         )
-    except (pa.ArrowInvalid, OSError, KeyError) as problem:
-        raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
 
 
 def read_shard(path: Path) -> Documents:
-    """All of a shard. Raises DamagedError."""
-    shard = open_shard(path)
-    try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    """All of a shard. Raises DamagedError, and DataError as `signatures_of`."""
+    shard, signatures = open_shard(path), signatures_of(path)
+    with _reading(path) as batch:
         return Documents(
             pieces=shard.pieces,
             word_start=bits_of(shard.word_bits, 0, len(shard.pieces)),
@@ -150,23 +147,30 @@ def read_shard(path: Path) -> Documents:
             lengths=np.diff(shard.offsets).astype(np.int64),
             heldout=shard.heldout,
             sources=batch.column("source").to_pylist(),
-            signatures=signatures_of(path),
+            signatures=signatures,
             characters=batch.column("characters").to_numpy(),
         )
-    except (pa.ArrowInvalid, OSError, KeyError) as problem:
-        raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
 
 
 def signatures_of(path: Path) -> NDArray[np.uint64]:
-    """The documents' signatures, (S, 2), mapped. Raises DataError for a shard of before there were any."""
+    """The documents' signatures, (S, 2), mapped. Raises DamagedError, and DataError for a shard of before there were
+    any."""
+    with _reading(path) as batch:
+        if "signature" not in batch.schema.names:
+            raise DataError(
+                f"{path}: a shard of an earlier version, without signatures; build that corpus again"
+            )
+        found = np.frombuffer(batch.column("signature").buffers()[1], "<u8", count=2 * batch.num_rows)
+        return found.reshape(-1, 2)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """A shard's record batch, mapped. Raises DamagedError, also for what is not in it."""
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    except (pa.ArrowInvalid, OSError) as problem:
+        yield pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except (pa.ArrowInvalid, OSError, KeyError) as problem:
         raise DamagedError(f"{path}: a damaged shard: {problem}") from problem
-    if "signature" not in batch.schema.names:
-        raise DataError(f"{path}: a shard of an earlier version, without signatures; build that corpus again")
-    found = np.frombuffer(batch.column("signature").buffers()[1], "<u8", count=2 * batch.num_rows)
-    return found.reshape(-1, 2)
 
 
 def bits_of(packed: NDArray[np.uint8], begin: int, end: int) -> NDArray[np.bool_]:
@@ -213,7 +217,8 @@ def verify(folder: Path, lines: Sequence[ShardLine]) -> None:
             write_atomic(note, json.dumps(seen))
 
 
-def _checked(path: Path, line: ShardLine, known: Any) -> list[Any]:
+def check_size(path: Path, line: ShardLine) -> os.stat_result:
+    """What the disk knows of a shard. Raises DamagedError where it is missing or has another size."""
     if not path.is_file():
         raise DamagedError(f"{path}: this shard is missing")
     state = path.stat()
@@ -221,9 +226,20 @@ def _checked(path: Path, line: ShardLine, known: Any) -> list[Any]:
         raise DamagedError(
             f"{path}: a damaged shard: {state.st_size} bytes where {line.size_bytes} were written"
         )
-    seal = [state.st_size, state.st_mtime_ns, line.sha256]
-    if seal != known and sha256_of(path) != line.sha256:
+    return state
+
+
+def check_bytes(path: Path, line: ShardLine) -> None:
+    """Raise DamagedError where a shard's bytes are not those that were written."""
+    if sha256_of(path) != line.sha256:
         raise DamagedError(f"{path}: a damaged shard: its bytes are not those that were written (sha256)")
+
+
+def _checked(path: Path, line: ShardLine, known: Any) -> list[Any]:
+    state = check_size(path, line)
+    seal = [state.st_size, state.st_mtime_ns, line.sha256]
+    if seal != known:
+        check_bytes(path, line)
     return seal
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from fenghuo.corpus.clean import signature
 from fenghuo.corpus.duplicates import DECIDED_TOGETHER
-from fenghuo.corpus.ngrams import scattered, shingles, units_of
+from fenghuo.corpus.ngrams import shingles, units_of
+from fenghuo.corpus.order import scattered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

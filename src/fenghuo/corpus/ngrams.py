@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from fenghuo.corpus.order import GOLDEN, scattered
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -25,7 +27,7 @@ Item = TypeVar("Item")
 _IN_WORD, _ALONE, _ODD = 1, 2, 3  # 0 is what stands between
 # Characters that are words, or parts of words that no blank parts: Thai to Khmer, and East Asian but for Hangul.
 _WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF))
-_BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
+_BASE = int(GOLDEN)  # odd, so it has an inverse modulo 2^64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _TABLE = 1 << 16
 _TOGETHER = 1 << 16  # characters that are hashed at once: numpy costs something a call
@@ -83,13 +85,15 @@ def _codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint8],
     return codes, kinds, lengths
 
 
-def in_groups(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Neighbouring items together, as many as are worth a call."""
+def in_groups(
+    items: Iterable[Item], length: Callable[[Item], int], together: int = _TOGETHER
+) -> Iterator[list[Item]]:
+    """Neighbouring items together, as many as are worth a call: those that reach a length of `together`."""
     group, total = list[Item](), 0
     for one in items:
         group.append(one)
         total += length(one)
-        if total >= _TOGETHER:
+        if total >= together:
             yield group
             group, total = [], 0
     if group:
@@ -123,14 +127,6 @@ def shingles(units: Units, length: int) -> tuple[Hashes, NDArray[np.int64]]:
     begins = np.repeat(units.bounds[:-1] - offsets, number) + np.arange(int(number.sum()))
     ends = np.minimum(begins + length, np.repeat(units.bounds[1:], number))
     return runs(units, begins, ends), offsets
-
-
-def scattered(values: Hashes) -> Hashes:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every bit in changes half the bits out."""
-    mixed = values + np.uint64(_BASE)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _folded(text: str) -> str:

@@ -63,9 +63,7 @@ def run_on_ray(
         )
     work = ray.remote(num_cpus=1, memory=memory_bytes)(_work)
     shared = ray.put(executor)
-    waiting = executor.get_incomplete_ranks()
-    for task in sorted(set(range(tasks)) - set(waiting)):
-        done(task)
+    waiting = executor.left()
     running: dict[Any, int] = {}
     most = recipe.workers or len(waiting)
     try:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _ROUNDS = 8  # even, so that the halves come back to their widths
 _SMALL = 4096  # below, a Feistel network's halves are too narrow to look like chance, and a table is cheap
 _MASK = (1 << 64) - 1
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: SplitMix64's own increment; odd
 
 
 def permuted(places: NDArray[np.int64], size: int, key: tuple[int, ...]) -> NDArray[np.int64]:
@@ -20,9 +21,9 @@ def permuted(places: NDArray[np.int64], size: int, key: tuple[int, ...]) -> NDAr
     A Feistel network over the next power of two, walked until it falls inside (Black and Rogaway 2002,
     "Ciphers with arbitrary finite domains"): no table, so O(1) memory and time for each place.
     """
-    keys = _scattered(np.arange(_ROUNDS, dtype=np.uint64), _folded(key))
+    keys = scattered(np.arange(_ROUNDS, dtype=np.uint64), _folded(key))
     if size <= _SMALL:
-        table = np.argsort(_scattered(np.arange(size, dtype=np.uint64), keys[0]), kind="stable")
+        table = np.argsort(scattered(np.arange(size, dtype=np.uint64), keys[0]), kind="stable")
         return table[places]
     bits = (size - 1).bit_length()
     found = _feistel(places.astype(np.uint64), bits, keys)
@@ -44,12 +45,12 @@ def _feistel(values: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64]) ->
     right = values & np.uint64((1 << right_bits) - 1)
     for key in keys:
         # After a step the halves have changed places, and so have their widths.
-        left, right = right, left ^ (_scattered(right, key) & np.uint64((1 << left_bits) - 1))
+        left, right = right, left ^ (scattered(right, key) & np.uint64((1 << left_bits) - 1))
         left_bits, right_bits = right_bits, left_bits
     return (left << np.uint64(right_bits)) | right
 
 
-def _scattered(values: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+def scattered(values: NDArray[np.uint64], key: np.uint64 = GOLDEN) -> NDArray[np.uint64]:
     """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every bit in changes half the bits out."""
     mixed = values + key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -60,5 +61,5 @@ def _scattered(values: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]
 def _folded(key: tuple[int, ...]) -> np.uint64:
     state = np.zeros(1, np.uint64)
     for part in key:
-        state = _scattered(state ^ np.uint64(part & _MASK), np.uint64(0x9E3779B97F4A7C15))
+        state = scattered(state ^ np.uint64(part & _MASK))
     return np.uint64(state[0])

@@ -22,6 +22,7 @@ from fenghuo.corpus.duplicates import save_signatures
 from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
 from fenghuo.corpus.near import NEAR
+from fenghuo.corpus.ngrams import in_groups
 from fenghuo.corpus.parts import read_parts
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
@@ -199,7 +200,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
             waiting.clear()
 
         lengths = dict[str, list[int]]()
-        for group in _groups(data):
+        for group in in_groups(data, lambda document: len(document.text), _TOGETHER):
             found, removed = self._cut(group, tokenizer, segmenter)
             for text in removed:  # characters of private use, or marks that a normalizer takes away
                 empty.add(text, len(text))
@@ -269,19 +270,6 @@ def count_up(so_far: dict[str, int], found: Documents, unknown: int) -> dict[str
         "sentences": so_far["sentences"] + int(found.sentence_start.sum()),
         "unknown_pieces": so_far["unknown_pieces"] + int((found.pieces == unknown).sum()),
     }
-
-
-def _groups(data: Any) -> Iterator[list[Document]]:
-    group: list[Document] = []
-    length = 0
-    for document in data:
-        group.append(document)
-        length += len(document.text)
-        if length >= _TOGETHER:
-            yield group
-            group, length = [], 0
-    if group:
-        yield group
 
 
 # Loaded once a process, not once a task: a tokenizer's cache grows warm, a segmenter's dictionary is large.

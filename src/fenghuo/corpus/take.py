@@ -9,9 +9,9 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus.clean import SAMPLES, Count
-from fenghuo.corpus.extend import check, take_whole, taken
+from fenghuo.corpus.extend import take_whole, taken
 from fenghuo.corpus.figures import add_lengths
-from fenghuo.corpus.format import Documents, read_shard, write_shard
+from fenghuo.corpus.format import Documents, check_bytes, read_shard, write_shard
 from fenghuo.corpus.steps import COUNTED, count_up, plain_tokenizer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Take(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         one, tokenizer = taken(self.shards)[rank], plain_tokenizer(self.tokenizer)
         target = self.folder / f"taken-{rank:05d}.arrow"
-        check(one)
+        check_bytes(one.path, one.line)
         documents = read_shard(one.path)
         repeated = np.zeros(len(documents.lengths), np.bool_)
         if self.repeats is not None:

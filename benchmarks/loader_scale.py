@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Cursor
 
 PAGE_BYTES = 4096
 CURSORS = 40

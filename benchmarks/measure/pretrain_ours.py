@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from program import serve
 
-from fenghuo.corpus.loader import Cursor
+from fenghuo.corpus.visits import Cursor
 from fenghuo.models.build import build
 from fenghuo.objectives.mlm import MaskedLanguageModel
 from fenghuo.objectives.objective import Alternatives, Questions
@@ -18,15 +18,15 @@ from fenghuo.pretrain.run import QuestionsLearner
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import steps
 from fenghuo.training.optim import build_optimizer
+from fenghuo.training.process import prepare_process
 from fenghuo.training.recipe import OptimizerRecipe
-from fenghuo.training.session import make_deterministic
 
 RATE = 1e-4
 
 
 def prepare(preset: str, vocabulary: int, batches: list[dict[str, Any]]) -> Callable[[], object]:
-    """Steps as `fenghuo pretrain` takes them, deterministic algorithms and the guard against divergence included."""
-    make_deterministic()
+    """Steps as `fenghuo pretrain` takes them: the process prepared, the guard against divergence included."""
+    prepare_process()
     # The model's side of the objective asks nothing of a vocabulary.
     none = Vocabulary(vocabulary, 0, 0, 0, 0, 0, (), 1, np.zeros(0, np.int64))
     questions = Alternatives([Questions([MaskedLanguageModel(vocabulary=none, unit="piece")], none)], [1.0])

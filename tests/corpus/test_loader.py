@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import BATCHES_A_WINDOW, NEIGHBOURS, Cursor, Loader, collate
+from fenghuo.corpus.loader import Loader, collate
+from fenghuo.corpus.visits import BATCHES_A_WINDOW, NEIGHBOURS, Cursor
 from fenghuo.errors import DataError, FenghuoError
 
 
@@ -301,8 +302,8 @@ def test_a_recipes_batch_is_taken_whole(given: dict[str, int]) -> None:
 @pytest.fixture
 def many_from_here(monkeypatch: pytest.MonkeyPatch) -> int:
     """Corpora of 200 examples count as large, and runs are of 4 neighbours."""
-    monkeypatch.setattr("fenghuo.corpus.loader.MANY", 200)
-    monkeypatch.setattr("fenghuo.corpus.loader.NEIGHBOURS", 4)
+    monkeypatch.setattr("fenghuo.corpus.visits.MANY", 200)
+    monkeypatch.setattr("fenghuo.corpus.visits.NEIGHBOURS", 4)
     return 4
 
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus.format import Documents, open_shard, write_manifest, write_shard
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import DamagedError, DataError
 from fenghuo.text.tokenizer import Tokenizer
 

@@ -8,7 +8,8 @@ from tests.objectives.small import Documents, vocabulary
 
 from fenghuo.config import build_recipe
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import RecipeError
 from fenghuo.objectives.objective import build_questions
 from fenghuo.pretrain.recipe import PretrainRecipe

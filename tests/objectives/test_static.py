@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tests.objectives.small import Documents, vocabulary
 
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.order import keyed_generator
+from fenghuo.corpus.visits import Cursor
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.objectives.recipe import MlmRecipe, SpanBoundaryRecipe
 

@@ -19,8 +19,9 @@ from typing import Any
 import fenghuo.pretrain.evaluate
 import fenghuo.pretrain.run
 from fenghuo.config import read_recipe
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import StoppedError, ToldError
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.pretrain.run import run

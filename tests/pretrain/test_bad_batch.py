@@ -14,7 +14,8 @@ from torch import Tensor
 
 import fenghuo.pretrain.run as pretrain_run
 from fenghuo.config import build_recipe
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import DivergedError, RunError
 from fenghuo.models.folder import load_model
 from fenghuo.pretrain.recipe import PretrainRecipe

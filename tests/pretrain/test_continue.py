@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from fenghuo.config import build_recipe
-from fenghuo.corpus.loader import Cursor
 from fenghuo.corpus.shards import corpus_tokenizer
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import ModelError
 from fenghuo.models.folder import build, load_model, save_model
 from fenghuo.models.start import start_model

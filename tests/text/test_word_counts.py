@@ -42,7 +42,7 @@ def test_every_character_is_in_one_word(text: str) -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_WORDS", 200)
+    monkeypatch.setattr("fenghuo.text.vocabulary._MOST_WORDS", 200)
     monkeypatch.setattr("fenghuo.text.vocabulary._COUNTED_TOGETHER", 1_000)
     words = count_words(
         (f"often{number % 3} 服务 {'x' * (number % 60)}{number}" for number in range(2_000)), CUT

@@ -9,18 +9,19 @@ from __future__ import annotations
 from fenghuo.compress.distill_general import distill_general, general_source, general_tokenizer
 from fenghuo.compress.distill_task import distill_task, task_data
 from fenghuo.compress.recipe import DistillRecipe
-from fenghuo.corpus.loader import Loader, Source
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Source
 from fenghuo.models.start import start_model
 from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
 from fenghuo.tasks.task import TaskSource, prepare
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import make_deterministic
+from fenghuo.training.process import prepare_process
 
 
 def run(recipe: DistillRecipe, run: RunDir) -> None:
     """Distill as the recipe says; a run that was cut off goes on."""
-    make_deterministic()
+    prepare_process()
     (distill_general if recipe.stage == "general" else distill_task)(recipe, run)
 
 

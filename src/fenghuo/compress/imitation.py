@@ -8,7 +8,8 @@ from torch import nn
 
 from fenghuo.compress.match import ImitateInside, paired_states
 from fenghuo.compress.recipe import DistillRecipe
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Cursor
 from fenghuo.net.model import Model
 from fenghuo.net.projection import Projections
 from fenghuo.rundir import RunDir

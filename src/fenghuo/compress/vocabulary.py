@@ -13,13 +13,13 @@ import torch
 
 from fenghuo import __version__
 from fenghuo.corpus.read import read_documents
-from fenghuo.errors import DataError, ModelError, RunError, UsageError
+from fenghuo.errors import DataError, ModelError, UsageError
 from fenghuo.models.cut import bound_pieces, cut_vocabulary
 from fenghuo.models.folder import load_with_report, save_model
 from fenghuo.models.start import model_folder, weights_file
 from fenghuo.net.model import Model
 from fenghuo.progress import say, track
-from fenghuo.rundir import folder_atomic, write_atomic, write_json
+from fenghuo.rundir import folder_atomic, refuse_filled, write_atomic, write_json
 from fenghuo.text.pruning import PieceUse, kept_pieces, prune_tokenizer
 from fenghuo.text.tokenizer import Tokenizer
 
@@ -94,8 +94,7 @@ def prune(
         DataError: the input cannot be read, or has no text.
         ModelError: no model, no tokenizer, or one of another kind or size.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: there is something already; name a folder to make")
+    refuse_filled(out)
     folder = model_folder(model)
     tokenizer = Tokenizer.load(folder)
     whole, loaded = load_with_report(folder)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from fenghuo.corpus.loader import Batch, Cursor, Loader
+    from fenghuo.corpus.loader import Batch, Loader
+    from fenghuo.corpus.visits import Cursor
 
 _EACH = 2  # batches that wait for the model, for each worker
 _mine: list[Loader] = []  # of this worker

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from fenghuo.corpus.read import read_documents
-from fenghuo.errors import RecipeError, RunError
+from fenghuo.errors import RecipeError
 from fenghuo.progress import say, track
-from fenghuo.rundir import folder_atomic
+from fenghuo.rundir import folder_atomic, refuse_filled
 from fenghuo.text.byte_pairs import train_byte_pairs
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.unigram import train_unigram
@@ -43,8 +43,7 @@ def train(
         RecipeError: a size without room; folding of bytes.
         DataError: the input cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: there is something already; name a folder to make")
+    refuse_filled(out)
     if kind == "bpe" and lowercase:
         raise RecipeError(
             "--lowercase: byte pairs keep case, as RoBERTa's do; fold the text, or take another --kind"

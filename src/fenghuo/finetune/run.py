@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
+from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import RecipeError
 from fenghuo.finetune.recipe import FinetuneRecipe
 from fenghuo.models.card import write_card
@@ -22,12 +23,13 @@ from fenghuo.tasks.task import Task, TaskSource, build_task, prepare, task_block
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.training.course import course_of
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import Session, iterate_from, make_deterministic
+from fenghuo.training.process import prepare_process
+from fenghuo.training.session import Session, iterate_from
 
 
 def run(recipe: FinetuneRecipe, run: RunDir) -> None:
     """Fine-tune as the recipe says; a run that was cut off goes on."""
-    make_deterministic()
+    prepare_process()
     tokenizer, task, splits, model = _set_up(recipe, run)
     loader = _loader(recipe, splits)
     batches = loader.batches_per_epoch()

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fenghuo.net.adaptive import AdaptiveSoftmax
@@ -80,9 +79,8 @@ def _rows(hidden_MD: Tensor, labels_M: Tensor) -> Iterator[tuple[Tensor, Tensor]
 
 
 def _asked(head: MlmHead, hidden_MD: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
-    logits_MV = head(hidden_MD).float()
-    right = (logits_MV.detach().argmax(-1) == labels_M).sum()
-    return F.cross_entropy(logits_MV, labels_M, reduction="sum"), right
+    nll_M, right_M = head.choice(hidden_MD, labels_M)
+    return nll_M.sum(), right_M.sum()
 
 
 def _right(head: AdaptiveSoftmax, hidden_MD: Tensor, labels_M: Tensor) -> Tensor:

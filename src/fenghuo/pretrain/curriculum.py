@@ -8,8 +8,9 @@ from itertools import accumulate
 from typing import Any
 
 from fenghuo.corpus.batch import BatchRecipe
-from fenghuo.corpus.loader import Cursor, Loader
+from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource
+from fenghuo.corpus.visits import Cursor
 from fenghuo.pretrain.recipe import GrowingBatchRecipe, PhaseRecipe, PretrainRecipe, WarmupRecipe
 from fenghuo.training.course import BySteps
 from fenghuo.training.recipe import TrainRecipe

@@ -22,6 +22,7 @@ from fenghuo.net.model import Model
 from fenghuo.objectives.draft import frame_text
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.objectives.recipe import MlmRecipe, ObjectiveRecipe
+from fenghuo.pretrain.slices import slices_of
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import to_tensors
 from fenghuo.training.world import ALONE, World
@@ -75,9 +76,14 @@ def evaluate_model(
         raise ModelError(
             f"max_length {max_length}: the model has learned {model.config.max_length} positions and knows no others"
         )
-    pair = any(objective.frames for objective in objectives)
-    room = max_length - tokenizer.vocabulary.specials(pair=pair)
-    source = ShardSource(Path(corpus), max_pieces=room, split="heldout", packing=packing)
+    source = slices_of(
+        Path(corpus),
+        objectives,
+        tokenizer.vocabulary,
+        max_length=max_length,
+        split="heldout",
+        packing=packing,
+    )
     if not len(source):
         raise DataError(f"{corpus}: no held-out documents; build the corpus with 'heldout' above 0")
     questions = build_questions(objectives, tokenizer.vocabulary, source)

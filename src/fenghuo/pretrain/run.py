@@ -24,13 +24,15 @@ from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.recipe import PretrainRecipe
+from fenghuo.pretrain.slices import slices_of
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
 from fenghuo.training.loop import HALVES, Terms
 from fenghuo.training.parallel import put_together, shard
 from fenghuo.training.plan import training_plan
-from fenghuo.training.session import Session, make_deterministic
+from fenghuo.training.process import prepare_process
+from fenghuo.training.session import Session
 from fenghuo.training.world import ALONE, World, together
 
 PEAK_S = 0.3
@@ -71,7 +73,7 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
 
 
 def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
-    make_deterministic()
+    prepare_process()
     tokenizer = corpus_tokenizer(recipe.corpus)
     with world.first_alone():  # who comes later finds shards that are checked, and their index
         heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
@@ -159,10 +161,15 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
 def source_of(
     recipe: PretrainRecipe, vocabulary: Vocabulary, max_length: int, split: Split = "train"
 ) -> ShardSource:
-    """The corpus's slices, with room for the special pieces around them."""
-    pair = any(objective.frames for objective in recipe.objectives)
-    room = max_length - vocabulary.specials(pair=pair)
-    return ShardSource(recipe.corpus, max_pieces=room, split=split, packing=recipe.packing)
+    """The slices of the recipe's corpus."""
+    return slices_of(
+        recipe.corpus,
+        recipe.objectives,
+        vocabulary,
+        max_length=max_length,
+        split=split,
+        packing=recipe.packing,
+    )
 
 
 def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:

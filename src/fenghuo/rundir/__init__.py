@@ -6,4 +6,5 @@ from fenghuo.rundir.atomic import folder_atomic as folder_atomic
 from fenghuo.rundir.atomic import sha256_of as sha256_of
 from fenghuo.rundir.atomic import write_atomic as write_atomic
 from fenghuo.rundir.atomic import write_json as write_json
+from fenghuo.rundir.place import refuse_filled as refuse_filled
 from fenghuo.rundir.run import RunDir as RunDir

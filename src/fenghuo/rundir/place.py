@@ -21,6 +21,12 @@ SHOWN = 60
 _RECORDS = re.compile(rf"{_BEGINNINGS.pattern}|recipe\.yaml|log\.txt")
 
 
+def refuse_filled(out: Path) -> None:
+    """Raise RunError unless the folder to make is absent or empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: there is something already; name a folder to make")
+
+
 def is_fresh(out: Path) -> bool:
     """Whether a run can begin in `out` without harm to anything in it."""
     return not out.exists() or (

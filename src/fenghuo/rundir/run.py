@@ -8,7 +8,6 @@ result.json is written last: it marks a finished run.
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,16 +19,14 @@ from fenghuo.progress import say
 from fenghuo.ranks import is_first
 from fenghuo.rundir.atomic import disk_error, sha256_of, sweep, write_atomic, write_json
 from fenghuo.rundir.environment import hardware, versions
-from fenghuo.rundir.lock import Lock, read_note
+from fenghuo.rundir.launch import State, launch, state_of_rank_0
+from fenghuo.rundir.lock import Lock
 from fenghuo.rundir.metrics import Metrics
 from fenghuo.rundir.place import clear, differences, holds_records_only, is_fresh, refuse_to_remove
 from fenghuo.rundir.trackers import Trackers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-State = Literal["new", "resume", "finished"]
-WAIT_FOR_RANK_0_S = 120.0
 
 
 class RunDir:
@@ -48,7 +45,6 @@ class RunDir:
         self.began_s = time.monotonic()
         """When this process began to work on the run: what its share of a time budget counts from."""
         self._metrics = Metrics(path / "metrics.jsonl")
-        self._tracked: tuple[str, ...] = ()
         self._trackers: Trackers | None = None
 
     @classmethod
@@ -84,7 +80,7 @@ class RunDir:
         if not is_first():
             # Only a finished run has a result, and rank 0 leaves that as it is.
             done = not overwrite and (out / "result.json").exists()
-            return cls(out, verb, _state(out, verb, recipe, resume) if done else _state_of_rank_0(out), None)
+            return cls(out, verb, _state(out, verb, recipe, resume) if done else state_of_rank_0(out), None)
         if overwrite and not is_fresh(out):
             refuse_to_remove(out, recipe.model_dump(mode="json"), inputs)
         elif _state(out, verb, recipe, resume) == "finished":
@@ -125,7 +121,7 @@ class RunDir:
                 sweep(folder)
             run._metrics.mend()
             run._take_up(recipe)
-        lock.note({"launch": _launch(), "state": state})
+        lock.note({"launch": launch(), "state": state})
         if state == "finished":
             run.close()
         return run
@@ -196,8 +192,7 @@ class RunDir:
             MissingExtraError: one is not installed.
         """
         if self._lock is not None and self._trackers is None and names:
-            self._tracked = tuple(dict.fromkeys(names))
-            self._trackers = Trackers(self._tracked, self.path, self.metrics())
+            self._trackers = Trackers(tuple(dict.fromkeys(names)), self.path, self.metrics())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every measurement so far, oldest first. Raises DamagedError."""
@@ -210,8 +205,7 @@ class RunDir:
         before = len(self.metrics())
         self._metrics.trim(step)
         if self._trackers is not None and len(self.metrics()) < before:
-            self._trackers.close()
-            self._trackers = Trackers(self._tracked, self.path, self.metrics())
+            self._trackers.begin_anew(self.metrics())
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which marks the run as finished, and let go of the folder."""
@@ -307,24 +301,3 @@ def _fingerprint(path: Path) -> str | None:
     with suppress(OSError):
         return sha256_of(path)
     return None
-
-
-def _launch() -> str:
-    """A name that all ranks of one torchrun launch share, and no other launch does."""
-    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
-    # The static rendezvous uses the same id and port each time; on one machine the launcher's process tells.
-    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
-    return ":".join([*(os.environ.get(name, "") for name in names), str(os.getppid()) if alone else ""])
-
-
-def _state_of_rank_0(out: Path) -> State:
-    deadline_s = time.monotonic() + WAIT_FOR_RANK_0_S
-    while time.monotonic() < deadline_s:
-        note = read_note(out)
-        if note.get("launch") == _launch() and note.get("state") in ("new", "resume", "finished"):
-            state: State = note["state"]
-            return state
-        time.sleep(0.05)
-    raise RunError(
-        f"{out}: rank 0 did not open this run within {WAIT_FOR_RANK_0_S:.0f} s; all ranks need the same disk"
-    )

@@ -113,7 +113,14 @@ class Trackers:
     """
 
     def __init__(self, names: tuple[str, ...], run: Path, measured: list[dict[str, Any]]) -> None:
-        self._every: list[Tracker] = [_TRACKERS[name](run) for name in names]
+        self._names, self._run = names, run
+        self._every: list[Tracker] = []
+        self.begin_anew(measured)
+
+    def begin_anew(self, measured: list[dict[str, Any]]) -> None:
+        """Let the record say what is shown: some of its last lines are gone."""
+        self.close()
+        self._every = [_TRACKERS[name](self._run) for name in self._names]
         for line in measured:
             self.put(line["step"], line)
 

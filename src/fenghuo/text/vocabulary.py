@@ -93,9 +93,7 @@ class _Counts:
                 if len(word) <= _LONGEST_WORD:
                     self.words[word] += times
         self._runs.clear()
-        if len(self.words) > _MOST_WORDS:
-            kept = sorted(self.words.items(), key=lambda item: (-item[1], item[0]))[: _MOST_WORDS // 2]
-            self.words = Counter(dict(kept))
+        self.words = bounded(self.words)
 
     def characters(self) -> Counter[str]:
         """The lone ones; they leave `words`."""
@@ -105,6 +103,13 @@ class _Counts:
         for word in [word for word in self.words if len(word) == 1]:
             alone[word] += self.words.pop(word)
         return alone
+
+
+def bounded(words: Counter[str]) -> Counter[str]:
+    """The counts; the rarer half of a million words is forgotten where there are more."""
+    if len(words) <= _MOST_WORDS:
+        return words
+    return Counter(dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[: _MOST_WORDS // 2]))
 
 
 def joined_up(texts: Iterable[str]) -> Iterator[str]:

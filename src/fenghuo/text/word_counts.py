@@ -16,7 +16,7 @@ import numpy as np
 
 from fenghuo.errors import DataError
 from fenghuo.text.tokenizer import clean_characters
-from fenghuo.text.vocabulary import joined_up
+from fenghuo.text.vocabulary import bounded, joined_up
 from fenghuo.text.words import ideograph_edges
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # beyond Python's classes of characters costs nothing.
 _WORD = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 _LONGEST_WORD = 64  # characters; a longer one is an address, a hash or a line of signs
-_MOST_WORDS = 1_000_000  # distinct ones held while counting: about 150 MB
 
 
 def count_words(
@@ -49,9 +48,7 @@ def count_words(
     for text in joined_up(texts):
         clean = clean_characters(text)
         words.update(_words(clean if normalize is None else normalize(clean), segmenter))
-        if len(words) > _MOST_WORDS:
-            kept = sorted(words.items(), key=lambda item: (-item[1], item[0]))[: _MOST_WORDS // 2]
-            words = Counter(dict(kept))
+        words = bounded(words)
     if not any(word.strip() for word in words):
         raise DataError("no text to learn a vocabulary from")
     return dict(sorted(words.items()))

@@ -6,18 +6,13 @@ A stage iterates over its `Session` and does in the body what only it knows: eva
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from fenghuo.errors import DivergedError, StoppedError
@@ -29,6 +24,7 @@ from fenghuo.training.modules import compile_layers, recompute_layers
 from fenghuo.training.optim import build_optimizer, settle, settled
 from fenghuo.training.recipe import OptimizerRecipe, ScheduleRecipe, TrainRecipe
 from fenghuo.training.schedule import rate_at
+from fenghuo.training.signals import StopRequest, stop_on_signals
 from fenghuo.training.state import (
     Checkpoint,
     latest_checkpoint,
@@ -38,6 +34,7 @@ from fenghuo.training.state import (
     unpack_state,
     write_checkpoint,
 )
+from fenghuo.training.tally import Tally
 from fenghuo.training.watch import Watch
 from fenghuo.training.world import ALONE, World
 
@@ -56,33 +53,6 @@ class Best:
     figures: dict[str, float] = field(default_factory=dict)
     over: bool = False
     """Whether patience has run out, so that no step follows."""
-
-
-class StopRequest:
-    """Whether Ctrl-C or SIGTERM asked for an end at the next step."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:  # asked twice: the user does not want to wait for the step
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request for as long as the context lasts (main thread only)."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.signal(number, request._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def iterate_from(
@@ -162,8 +132,8 @@ class Session:
         """Whether an evaluation follows the step."""
         self.ended = False
         """Whether no step follows."""
-        self.sums: dict[str, float] = defaultdict(float)
-        """Figures since the last line of metrics.jsonl."""
+        self.tally = Tally(of_peak=least_s is not None)
+        """Of the steps since the last line of metrics.jsonl."""
         self._stop = StopRequest()
         self._watch = Watch(train.jump)
         self._at = cursor
@@ -197,11 +167,9 @@ class Session:
                     self.due = True
                     settle(self.optimizer)
                 if step.number % self.train.log_every == 0 or self.ended:
-                    self._log(step, self.sums)
-                    self.sums.clear()
-                bar.advance(
-                    1, loss=step.figures["loss"], **self._speed(step.pieces, step.spent_s, self._least_s)
-                )
+                    self._log(step)
+                speed = self.tally.speed(step.pieces, step.spent_s, self._least_s)
+                bar.advance(1, loss=step.figures["loss"], **speed)
                 began_s = time.monotonic()
                 with settled(self.optimizer) if self.due else nullcontext():
                     yield step
@@ -223,11 +191,7 @@ class Session:
         self.done, self.cursor = step.number, step.cursor
         self.spent_s += step.spent_s
         self.skipped += step.skipped
-        for name, value in step.figures.items():
-            self.sums[name] += value
-        spent = {"pieces": step.pieces, "s": step.spent_s, "least_s": self._least_s, "steps": 1}
-        for name, value in spent.items():
-            self.sums[name] += value
+        self.tally.add(step, self._least_s)
 
     def _end(self) -> None:
         """No step follows, nor was the last one known as such."""
@@ -297,7 +261,7 @@ class Session:
                 "cursor": list(self.cursor),
                 "best": asdict(self.best),
                 "spent_s": self.spent_s,
-                "sums": self.sums,
+                "sums": self.tally.sums,
                 "skipped": self.skipped,
                 "ended": self.ended,
                 "recent": list(self._watch.recent),
@@ -375,7 +339,7 @@ class Session:
             self.done, self.cursor = checkpoint.step, tuple(values["cursor"])
             self.best = Best(**values["best"])
             self.spent_s, self.skipped, self.ended = values["spent_s"], values["skipped"], values["ended"]
-            self.sums.update(values["sums"])
+            self.tally.sums.update(values["sums"])
             self._watch.recent.extend(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
@@ -399,35 +363,10 @@ class Session:
     def _of(self) -> str:
         return "" if self.course.steps is None else f" of {self.course.steps}"
 
-    def _speed(self, pieces: float, spent_s: float, least_s: float) -> dict[str, float]:
-        spent_s = max(spent_s, 1e-9)
-        share = {} if self.least_s is None else {"share_of_peak": least_s / spent_s}
-        return {"pieces_per_s": pieces / spent_s, **share}
-
-    def _log(self, step: Step, sums: Mapping[str, float]) -> None:
-        spent = sums["pieces"], sums["s"], sums["least_s"]
-        means = {
-            f"train/{name}": value / sums["steps"]
-            for name, value in sums.items()
-            if name not in ("pieces", "s", "least_s", "steps")
-        }
-        self.run.metric(
-            self.first + step.number,
-            **means,
-            **{
-                "train/learning_rate": step.rate,
-                "train/grad_norm": step.grad_norm,
-            },
-            **{f"train/{name}": value for name, value in self._speed(*spent).items()},
-            **({} if step.scale is None else {"train/loss_scale": step.scale, "train/skipped": self.skipped}),
-            **({"train/budget_spent_s": self.course.spent_s} if isinstance(self.course, ByClock) else {}),
-        )
-
-
-def make_deterministic() -> None:
-    """Same bits for the same seed and thread count: refuse operations that cannot promise it.
-
-    Nothing here reads memory it did not write, so new tensors are not filled first: that costs a tenth of a step.
-    """
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    def _log(self, step: Step) -> None:
+        told = {**self.tally.taken(), "learning_rate": step.rate, "grad_norm": step.grad_norm}
+        if step.scale is not None:
+            told |= {"loss_scale": step.scale, "skipped": self.skipped}
+        if isinstance(self.course, ByClock):
+            told["budget_spent_s"] = self.course.spent_s
+        self.run.metric(self.first + step.number, **{f"train/{name}": value for name, value in told.items()})

@@ -1,0 +1,98 @@
+"""Text and labelled rows of `pretraining_factors.py`: drawn from files that others published, never part of fenghuo.
+
+DATA/raw_zh/{lctt,modern}.zh.txt.gz        technical articles with paragraphs; history, a sentence a line
+DATA/chnsenticorp/{train,dev,test}.tsv     reviews; 938 of 12,000 texts stand there more than once
+DATA/pairs_zh/LCQMC/{dev,test}.txt         questions; there is no train file, so test is learned from and dev is asked
+DATA/ner_zh/peopledaily/{train,dev}.txt    entities
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
+ARTICLES, BLOCKS = 420, 360  # of 4,787 characters, and of 60 sentences: about a million pieces
+_BLOCK_LINES = 60
+REVIEWS, REVIEWS_ASKED = 1_600, 1_000
+PAIRS, PAIRS_ASKED = 6_000, 4_000
+SENTENCES, SENTENCES_ASKED = 3_000, 2_000
+
+
+def write_text(data: Path, target: Path) -> None:
+    """Paragraphs one a line, a blank line after each document; drawn evenly over both files."""
+    with gzip.open(data / "raw_zh" / "lctt.zh.txt.gz", "rt", encoding="utf-8") as file:
+        articles = [part.strip() for part in file.read().split("\n\n") if part.strip()]
+    with gzip.open(data / "raw_zh" / "modern.zh.txt.gz", "rt", encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    blocks = ["\n".join(lines[at : at + _BLOCK_LINES]) for at in range(0, len(lines), _BLOCK_LINES)]
+    chosen = random.Random(0)
+    documents = chosen.sample(articles, ARTICLES) + chosen.sample(blocks, BLOCKS)
+    chosen.shuffle(documents)
+    target.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+
+
+def write_reviews(data: Path, train: Path, test: Path) -> None:
+    """Each text once: those of the test file are asked; a text of dev or test, or with both labels, is not learned."""
+    rows = {name: list(_reviews(data / "chnsenticorp" / f"{name}.tsv")) for name in ("train", "dev", "test")}
+    labels: dict[str, set[str]] = {}
+    for label, text in (row for part in rows.values() for row in part):
+        labels.setdefault(text, set()).add(label)
+    kept_back = {text for name in ("dev", "test") for _, text in rows[name]}
+    learned = [
+        row for row in _distinct(rows["train"]) if row[1] not in kept_back and len(labels[row[1]]) == 1
+    ]
+    asked = [row for row in _distinct(rows["test"]) if len(labels[row[1]]) == 1]
+    _write_tsv(train, ("label", "text"), _drawn(learned, REVIEWS))
+    _write_tsv(test, ("label", "text"), _drawn(asked, REVIEWS_ASKED))
+
+
+def write_pairs(data: Path, train: Path, test: Path) -> None:
+    """Questions that mean the same or not; no pair that is asked is learned."""
+    learned, asked = (list(_pairs(data / "pairs_zh" / "LCQMC" / name)) for name in ("test.txt", "dev.txt"))
+    known = {row[:2] for row in asked}
+    names = ("text", "text_pair", "label")
+    _write_tsv(train, names, _drawn([row for row in learned if row[:2] not in known], PAIRS))
+    _write_tsv(test, names, _drawn(asked, PAIRS_ASKED))
+
+
+def write_entities(data: Path, train: Path, test: Path) -> None:
+    """`character TAG` lines, as they are."""
+    for name, target, size in (("train", train, SENTENCES), ("dev", test, SENTENCES_ASKED)):
+        path = data / "ner_zh" / "peopledaily" / f"{name}.txt"
+        sentences = [part for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()]
+        target.write_text("\n\n".join(_drawn(sentences, size)) + "\n", encoding="utf-8")
+
+
+def _drawn(rows: list[Row], size: int) -> list[Row]:
+    return random.Random(0).sample(rows, size)
+
+
+def _reviews(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        for line in islice(file, 1, None):
+            label, _, text = line.rstrip("\n").partition("\t")
+            yield label, " ".join(text.split())
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, str, str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        first, second, label = line.split("\t")
+        yield first, second, label
+
+
+def _distinct(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list({text: (label, text) for label, text in rows}.values())
+
+
+def _write_tsv(path: Path, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)

@@ -8,9 +8,10 @@ dropout 0.1, fp32, each in a process of its own. Blocks are all of L pieces. Doc
 paragraphs as they come, cut at L; the peer pads them to the longest of a batch and to a multiple of 8. Pieces that are
 counted are real ones. `padding` is the share of the peer's slots that hold none.
 
-`share_of_peak` and `peer_share_of_peak`: the work that has to be done, over the time, over what matrix products of the
-model's sizes reach in the same minutes (`peak_gflops`, the best of many, some before every step). What that work is,
-`fenghuo.net.flops` says.
+`share_of_products` and `peer_share_of_products`: the work that has to be done, over the time, over the rate of matrix
+products of the model's sizes (`products_gflops`: some before every step, all their work over all their time, as a step's
+time is taken). `share_of_peak` and `peer_share_of_peak` go by the fastest of those products instead (`peak_gflops`), which
+a shared machine reaches for some milliseconds only. What that work is, `fenghuo.net.flops` says.
 
 `ours_peak_mib` and `peer_peak_mib`: resident memory at its highest over all steps, less what each process held before
 the model was built: weights, moments, tables and activations.
@@ -79,6 +80,9 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
 
     def more(mine_s: float, theirs_s: float) -> dict[str, Any]:
         return {
+            "share_of_products": round(mean_work / mine_s / peak.mean_per_s, 3),
+            "peer_share_of_products": round(mean_work / theirs_s / peak.mean_per_s, 3),
+            "products_gflops": round(peak.mean_per_s / 1e9, 1),
             "share_of_peak": round(mean_work / mine_s / peak.flops_per_s, 3),
             "peer_share_of_peak": round(mean_work / theirs_s / peak.flops_per_s, 3),
             "peak_gflops": round(peak.flops_per_s / 1e9, 1),

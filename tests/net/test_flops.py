@@ -40,4 +40,5 @@ def test_the_peak_is_a_rate_that_only_rises() -> None:
     peak = MatrixPeak(config, rows=64)
     first = peak.measure_for(0.0)
     assert 0 < first <= peak.measure_for(0.02) == peak.flops_per_s
+    assert 0 < peak.mean_per_s < peak.flops_per_s
     assert torch.equal(torch.get_rng_state(), state)

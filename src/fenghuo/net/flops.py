@@ -63,6 +63,7 @@ class MatrixPeak:
         self._device = device
         self.flops_per_s = 0.0
         """The best so far."""
+        self._flops = self._spent_s = 0.0
 
     def measure(self) -> None:
         """A few products of each size, in milliseconds."""
@@ -72,7 +73,14 @@ class MatrixPeak:
             left @ right
             self._wait()
             spent_s = time.perf_counter() - began_s
-            self.flops_per_s = max(self.flops_per_s, 2 * left.shape[0] * right.numel() / spent_s)
+            flops = 2 * left.shape[0] * right.numel()
+            self.flops_per_s = max(self.flops_per_s, flops / spent_s)
+            self._flops, self._spent_s = self._flops + flops, self._spent_s + spent_s
+
+    @property
+    def mean_per_s(self) -> float:
+        """Of all products so far: what a step of nothing but products would have reached in their place."""
+        return self._flops / self._spent_s
 
     def measure_for(self, seconds: float) -> float:
         """`measure` again and again; the best rate in floating point operations a second."""

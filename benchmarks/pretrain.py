@@ -9,9 +9,9 @@ paragraphs as they come, cut at L; the peer pads them to the longest of a batch 
 counted are real ones. `padding` is the share of the peer's slots that hold none.
 
 `share_of_products` and `peer_share_of_products`: the work that has to be done, over the time, over the rate of matrix
-products of the model's sizes (`products_gflops`: some before every step, all their work over all their time, as a step's
-time is taken). `share_of_peak` and `peer_share_of_peak` go by the fastest of those products instead (`peak_gflops`), which
-a shared machine reaches for some milliseconds only. What that work is, `fenghuo.net.flops` says.
+products of the model's sizes (`products_gflops`: some before every step; all their work over all their time, as a step
+is timed). `share_of_peak` and `peer_share_of_peak` go by the fastest of those products instead (`peak_gflops`), which a
+shared machine reaches for some milliseconds only. What that work is, `fenghuo.net.flops` says.
 
 `ours_peak_mib` and `peer_peak_mib`: resident memory at its highest over all steps, less what each process held before
 the model was built: weights, moments, tables and activations.

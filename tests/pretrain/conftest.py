@@ -29,12 +29,29 @@ OBJECTS = [
 ]
 
 
+LIKED = ("喜欢", "推荐", "支持")
+
+
 def sentences(number: int, seed: int) -> list[str]:
     draw = random.Random(seed)
     return [
         "".join(draw.choice(part) for part in (SUBJECTS, VERBS, OBJECTS)) + draw.choice("。！？")
         for _ in range(number)
     ]
+
+
+def write_rows(folder: Path, *, kind: str = "classify", chance: bool = False) -> dict[str, str]:
+    """Sentences of the corpus; the label hangs on the verb, or on nothing."""
+    draw = random.Random(5)
+    for name, size in (("train", 240), ("test", 200)):
+        lines = ["label\ttext\ttext_pair" if kind == "pair" else "label\ttext"]
+        for _ in range(size):
+            verb = draw.choice(VERBS)
+            text = draw.choice(SUBJECTS) + verb + draw.choice(OBJECTS) + "。"
+            label = draw.random() < 0.3 if chance else verb in LIKED
+            lines.append(f"{'好' if label else '坏'}\t{text}" + ("\t" + text[::-1] if kind == "pair" else ""))
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {name: str(folder / f"{name}.tsv") for name in ("train", "test")}
 
 
 @pytest.fixture(scope="session")

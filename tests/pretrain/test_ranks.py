@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.pretrain.conftest import write_rows
 from tests.pretrain.in_ranks import main
 
 from fenghuo.config import build_recipe, dump_recipe
@@ -74,6 +75,7 @@ def write_recipe(file: Path, corpus: Path, kind: str, parallel: str) -> None:
         "max_length": 32,
         "batch": KINDS[kind].get("batch", {"pieces": 256}),
         "optimizer": KINDS[kind].get("optimizer", {"learning_rate": 3e-3}),
+        "probe": {"task": "classify", "data": write_rows(file.parent)} if kind == "still" else None,
         "train": {
             **{"seed": 3, "save_every": 1000, "log_every": 1, "evaluate_every": 1000, "parallel": parallel},
             **KINDS[kind]["train"],
@@ -160,7 +162,8 @@ def test_ranks_share_an_evaluation(runs: Path, parallel: str, world: int) -> Non
         return found
 
     alone = figures("still-ddp-1")
-    assert {"loss", "mlm_accuracy", "mlm_word_accuracy", "pseudo_perplexity"} == alone.keys()
+    probe = {"probe_accuracy", "probe_macro_f1"}
+    assert {"loss", "mlm_accuracy", "mlm_word_accuracy", "pseudo_perplexity"} | probe == alone.keys()
     assert figures(f"still-{parallel}-{world}") == pytest.approx(alone, rel=1e-6)
 
 

@@ -11,6 +11,7 @@ from fenghuo.config import Recipe
 from fenghuo.corpus.batch import BatchRecipe, Packing
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.objectives.recipe import AnyObjective, MlmRecipe, alternatives
+from fenghuo.tasks.recipe import DataRecipe, TaskRecipe, with_dataset
 from fenghuo.training.recipe import OptimizerRecipe, ParallelTrainRecipe, ScheduleRecipe
 
 
@@ -54,6 +55,35 @@ class PhaseRecipe(Recipe):
     """Size of a global batch in this phase; null: the recipe's."""
 
 
+class ProbeRecipe(Recipe):
+    """Labelled rows that each evaluation reads with the encoder as it is, as `fenghuo finetune` takes them."""
+
+    task: TaskRecipe
+    """classify or pair, or a data set's name."""
+    data: DataRecipe
+    """Files of rows: `train` to learn a line from, `test` to ask about."""
+    rows: int = Field(default=2000, gt=1)
+    """Of each file, at most."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        return with_dataset(given)
+
+    @model_validator(mode="after")
+    def _whole_texts(self) -> Self:
+        if self.task.kind == "tag":
+            raise ValueError("a probe asks about whole texts: task classify or pair")
+        self.files()
+        return self
+
+    def files(self) -> tuple[Path, Path]:
+        """Rows to learn from, and rows to ask about."""
+        if self.data.train is None or self.data.test is None:
+            raise ValueError("a probe needs data.train and data.test")
+        return self.data.train, self.data.test
+
+
 class PretrainRecipe(Recipe):
     """Corpus, model, objective and optimizer of one pretraining run."""
 
@@ -80,6 +110,8 @@ class PretrainRecipe(Recipe):
     """adamw or lamb."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     """Learning rate over the steps."""
+    probe: ProbeRecipe | None = None
+    """A task that every evaluation looks at, beside held-out text; null: none."""
     train: ParallelTrainRecipe
     """Steps, epochs or a budget, seed, saving."""
 

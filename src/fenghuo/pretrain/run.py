@@ -23,6 +23,7 @@ from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
+from fenghuo.pretrain.probe import Probe
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.pretrain.slices import slices_of
 from fenghuo.rundir import RunDir
@@ -92,7 +93,9 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     )
     inputs = [("corpus", corpus_file(recipe.corpus))]
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
+    inputs += [("data", path) for path in recipe.probe.files()] if recipe.probe else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
+    probe = None if recipe.probe is None else Probe(recipe.probe, tokenizer)
 
     if recipe.train.parallel == "fsdp":
         shard(model, model.encoder.layer_modules(), world, methods=("encode",))
@@ -122,6 +125,8 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
 
     def evaluate(*, last: bool) -> dict[str, float]:
         figures = heldout_figures(model, questions, heldout, seed=recipe.train.seed, world=world)
+        if probe is not None:
+            figures |= probe.figures(model)
         if last:  # it takes a few times as long as the rest
             figures |= pseudo_perplexity(
                 model, questions, tokenizer.vocabulary, heldout, seed=recipe.train.seed, world=world
@@ -210,4 +215,5 @@ def plan(recipe: PretrainRecipe) -> str:
         steps=way.total_steps(recipe.train),
         judged=False,
     )
-    return "\n".join([told, *way.told()])
+    probe = [] if recipe.probe is None else [f"probe            {Probe(recipe.probe, tokenizer)}"]
+    return "\n".join([told, *way.told(), *probe])

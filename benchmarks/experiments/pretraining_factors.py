@@ -75,7 +75,7 @@ class Arm:
 
 ARMS = {
     "base": Arm(seeds=(1, 2, 3)),
-    "absolute": Arm({"model": {"values": {"position": "learned"}}}, seeds=(1, 2, 3)),
+    "absolute": Arm({"model": {"preset": "bert-4l-312"}}, seeds=(1, 2, 3)),
     "pieces": Arm({"objectives": [{**MLM, "unit": "piece"}]}, seeds=(1, 2, 3)),
     "spans": Arm({"objectives": [{**MLM, "unit": "span"}]}, seeds=(1, 2, 3)),
     "nsp": Arm({"objectives": [MLM, {"name": "nsp"}]}),

@@ -124,3 +124,23 @@ def test_another_tokenizer_is_told_with_the_way_out(corpus: Path, tmp_path: Path
     ):
         assert told in str(caught.value)
     assert f"{theirs.vocabulary.size:,} pieces" in str(caught.value)
+
+
+def test_values_that_no_folder_of_the_family_can_say_are_refused_before_the_first_step(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """They were found out when the trained model was saved."""
+    recipe = build_recipe(
+        PretrainRecipe,
+        {
+            "corpus": str(corpus),
+            "model": {"preset": "nezha-4l-312", "values": {"position": "learned"}},
+            "train": {"steps": 1},
+        },
+    )
+    folder = RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe)
+    with pytest.raises(
+        ModelError, match=r"a nezha folder cannot say position \('learned'\): take a preset of"
+    ):
+        run(recipe, folder)
+    assert folder.metrics() == []

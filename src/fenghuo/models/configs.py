@@ -195,7 +195,8 @@ def config_json(
     values = asdict(config)
     shown = {name: values[name] for name in family.config_keys.values()}
     if lost := config.unlike(EncoderConfig(**{**family.defaults, **shown})):
-        raise ModelError(f"a {family.name} folder cannot say {', '.join(lost)}")
+        told = ", ".join(f"{name} ({values[name]!r})" for name in lost)
+        raise ModelError(f"a {family.name} folder cannot say {told}: take a preset of another family")
     out: dict[str, Any] = {"model_type": family.name, "architectures": [architecture(family, heads)]}
     for key, name in family.config_keys.items():
         back = {ours: theirs for theirs, ours in family.config_values.get(key, {}).items()}

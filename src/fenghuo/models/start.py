@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from fenghuo.errors import ModelError
-from fenghuo.models.build import build
-from fenghuo.models.configs import CONFIG, read_config
+from fenghuo.models.build import build, find_family
+from fenghuo.models.configs import CONFIG, config_json, read_config
 from fenghuo.models.folder import load_into, recognize_model
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.models.released.huggingface import read_folder
@@ -86,12 +86,29 @@ def start_model(
         say: is told what a folder has not, and is drawn.
 
     Raises:
-        ModelError: an unknown preset, a folder that does not fit or has another tokenizer.
+        ModelError: an unknown preset, a folder that does not fit or has another tokenizer, values that no folder of the
+            family can say, so that the trained model could not be saved.
     """
-    vocab = tokenizer.vocabulary.size
     if recipe.folder is None:
-        return build(recipe.preset, values=recipe.values, vocab=vocab, heads=heads, seed=seed)
-    folder = model_folder(recipe.folder)
+        size = tokenizer.vocabulary.size
+        model = build(recipe.preset, values=recipe.values, vocab=size, heads=heads, seed=seed)
+    else:
+        model = _from_folder(recipe, heads, tokenizer, seed, keep_head, keep_pretraining, say)
+    config_json(model.config, model.heads_config, find_family(model.family), {})
+    return model
+
+
+def _from_folder(
+    recipe: ModelRecipe,
+    heads: HeadsConfig,
+    tokenizer: Tokenizer,
+    seed: int,
+    keep_head: bool,
+    keep_pretraining: bool,
+    say: Callable[[str], None] | None,
+) -> Model:
+    assert recipe.folder is not None
+    folder, vocab = model_folder(recipe.folder), tokenizer.vocabulary.size
     same_pieces(tokenizer, folder)
     found = recognize_model(folder)
     if found.config.vocab < vocab:

@@ -8,10 +8,9 @@ DATA/ner_zh/peopledaily/{train,dev}.txt    entities
 
 from __future__ import annotations
 
-import csv
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +24,7 @@ PAIRS, PAIRS_ASKED = 6_000, 4_000
 SENTENCES, SENTENCES_ASKED = 3_000, 2_000
 
 
-def write_text(data: Path, target: Path) -> None:
+def read_text(data: Path) -> str:
     """Paragraphs one a line, a blank line after each document; drawn evenly over both files."""
     with gzip.open(data / "raw_zh" / "lctt.zh.txt.gz", "rt", encoding="utf-8") as file:
         articles = [part.strip() for part in file.read().split("\n\n") if part.strip()]
@@ -35,11 +34,11 @@ def write_text(data: Path, target: Path) -> None:
     chosen = random.Random(0)
     documents = chosen.sample(articles, ARTICLES) + chosen.sample(blocks, BLOCKS)
     chosen.shuffle(documents)
-    target.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return "\n\n".join(documents) + "\n"
 
 
-def write_reviews(data: Path, train: Path, test: Path) -> None:
-    """Each text once: those of the test file are asked; a text of dev or test, or with both labels, is not learned."""
+def read_reviews(data: Path) -> tuple[str, str]:
+    """Train and test, each text once: a text of dev or test, or one with both labels, is not learned."""
     rows = {name: list(_reviews(data / "chnsenticorp" / f"{name}.tsv")) for name in ("train", "dev", "test")}
     labels: dict[str, set[str]] = {}
     for label, text in (row for part in rows.values() for row in part):
@@ -49,25 +48,28 @@ def write_reviews(data: Path, train: Path, test: Path) -> None:
         row for row in _distinct(rows["train"]) if row[1] not in kept_back and len(labels[row[1]]) == 1
     ]
     asked = [row for row in _distinct(rows["test"]) if len(labels[row[1]]) == 1]
-    _write_tsv(train, ("label", "text"), _drawn(learned, REVIEWS))
-    _write_tsv(test, ("label", "text"), _drawn(asked, REVIEWS_ASKED))
+    names = ("label", "text")
+    return _tsv(names, _drawn(learned, REVIEWS)), _tsv(names, _drawn(asked, REVIEWS_ASKED))
 
 
-def write_pairs(data: Path, train: Path, test: Path) -> None:
+def read_pairs(data: Path) -> tuple[str, str]:
     """Questions that mean the same or not; no pair that is asked is learned."""
     learned, asked = (list(_pairs(data / "pairs_zh" / "LCQMC" / name)) for name in ("test.txt", "dev.txt"))
     known = {row[:2] for row in asked}
     names = ("text", "text_pair", "label")
-    _write_tsv(train, names, _drawn([row for row in learned if row[:2] not in known], PAIRS))
-    _write_tsv(test, names, _drawn(asked, PAIRS_ASKED))
+    kept = [row for row in learned if row[:2] not in known]
+    return _tsv(names, _drawn(kept, PAIRS)), _tsv(names, _drawn(asked, PAIRS_ASKED))
 
 
-def write_entities(data: Path, train: Path, test: Path) -> None:
+def read_entities(data: Path) -> tuple[str, str]:
     """`character TAG` lines, as they are."""
-    for name, target, size in (("train", train, SENTENCES), ("dev", test, SENTENCES_ASKED)):
-        path = data / "ner_zh" / "peopledaily" / f"{name}.txt"
-        sentences = [part for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()]
-        target.write_text("\n\n".join(_drawn(sentences, size)) + "\n", encoding="utf-8")
+    files = {
+        name: (data / "ner_zh" / "peopledaily" / f"{name}.txt").read_text(encoding="utf-8")
+        for name in ("train", "dev")
+    }
+    sentences = {name: [part for part in text.split("\n\n") if part.strip()] for name, text in files.items()}
+    drawn = _drawn(sentences["train"], SENTENCES), _drawn(sentences["dev"], SENTENCES_ASKED)
+    return "\n\n".join(drawn[0]) + "\n", "\n\n".join(drawn[1]) + "\n"
 
 
 def _drawn(rows: list[Row], size: int) -> list[Row]:
@@ -91,8 +93,5 @@ def _distinct(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return list({text: (label, text) for label, text in rows}.values())
 
 
-def _write_tsv(path: Path, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+def _tsv(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    return "".join("\t".join(row) + "\n" for row in (names, *rows))

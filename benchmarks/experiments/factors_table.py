@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,89 +23,91 @@ COMPARISONS = (  # a, b, what b - a says
     ("base", "lookahead", "with Lookahead against without"),
     ("scratch", "base", "pretrained against from scratch"),
 )
-_SCORES = ("mlm_accuracy", "loss", "pseudo_perplexity")
+SCRATCH = "scratch"
+# Pseudo-perplexity hides one piece at a time, so that it favours no way of hiding; the loss is that of whole words.
+HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "word accuracy"}
+TASKS = {
+    "reviews": "reviews: accuracy",
+    "questions": "questions (test.txt learned, dev.txt asked): accuracy",
+    "entities": "entities: F1",
+}
 Figures = Mapping[tuple[int, int], float]  # by seed of pretraining and of fine-tuning
 
 
-def table(out: Path, seeds: Mapping[str, Sequence[int]], tasks: Sequence[str], lengths: Sequence[int]) -> str:
-    """All that is finished, in Markdown."""
-    return "\n".join(
-        [
-            *_reached(out, seeds, tasks, lengths),
-            "",
-            *_differences(out, seeds, tasks, lengths),
-            "",
-            *_costs(out),
+class Table:
+    """What stands in the folder of runs so far, as Markdown.
+
+    Args:
+        seeds: of pretraining, by arm.
+        lengths: at which held-out text was read.
+    """
+
+    def __init__(self, out: Path, seeds: Mapping[str, Sequence[int]], lengths: Sequence[int]) -> None:
+        self.out, self.seeds, self.lengths = out, seeds, lengths
+        self.columns = [f"{title} at {length}" for length in lengths for title in HELDOUT.values()]
+        self.columns += list(TASKS.values())
+
+    def __str__(self) -> str:
+        return "\n".join([*self._reached(), "", *self._differences(), "", *self._costs()])
+
+    def _reached(self) -> Iterator[str]:
+        """One fine-tuning from each pretraining where there are several pretrainings."""
+        yield f"| arm | {' | '.join(self.columns)} |"
+        yield "|---" * (len(self.columns) + 1) + "|"
+        for arm in [*self.seeds, SCRATCH]:
+            cells = [_spread(self._alike(arm, figures).values()) for figures in self._row(arm)]
+            yield f"| {arm} | {' | '.join(cells)} |"
+
+    def _differences(self) -> Iterator[str]:
+        yield f"| b against a | pretrainings | {' | '.join(self.columns)} |"
+        yield "|---" * (len(self.columns) + 2) + "|"
+        for a, b, title in COMPARISONS:
+            several = all(len(self.seeds.get(arm, ())) > 1 for arm in (a, b))
+            cells = [self._difference(a, b, *pair) for pair in zip(self._row(a), self._row(b), strict=True)]
+            yield f"| {title} | {'3' if several else '1'} | {' | '.join(cells)} |"
+
+    def _costs(self) -> Iterator[str]:
+        path = self.out / "costs.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        hours = sum(json.loads(line)["cpu_s"] for line in lines) / 3600
+        yield f"{len(lines)} processes, {hours:.2f} hours of processor time."
+
+    def _row(self, arm: str) -> list[Figures]:
+        return [
+            *(self._heldout(arm, length, score) for length in self.lengths for score in HELDOUT),
+            *(self._scores(arm, task) for task in TASKS),
         ]
-    )
 
+    def _heldout(self, arm: str, length: int, score: str) -> Figures:
+        found = {(seed, 0): self.out / f"{arm}-{seed}" / "lengths.json" for seed in self.seeds.get(arm, ())}
+        values = {key: _read(path)[str(length)][score] for key, path in found.items() if path.exists()}
+        return {key: math.log(x) if score == "pseudo_perplexity" else x for key, x in values.items()}
 
-def _reached(
-    out: Path, seeds: Mapping[str, Sequence[int]], tasks: Sequence[str], lengths: Sequence[int]
-) -> Iterator[str]:
-    names = [f"{score} at {length}" for length in lengths for score in _SCORES] + list(tasks)
-    yield "| arm | " + " | ".join(names) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for arm in [*seeds, "scratch"]:
-        cells = [
-            _spread(_heldout(out, arm, seeds.get(arm, ()), length, score).values())
-            for length in lengths
-            for score in _SCORES
-        ]
-        cells += [_spread(_scores(out, arm, task).values()) for task in tasks]
-        yield f"| {arm} | " + " | ".join(cells) + " |"
+    def _scores(self, arm: str, task: str) -> Figures:
+        found = {}
+        for path in self.out.glob(f"{arm}-[0-9]-{task}-[0-9]/result.json"):
+            *_, seed, _, tuned = path.parent.name.split("-")
+            found[int(seed), int(tuned)] = 100 * float(_read(path)["value"])
+        return found
 
+    def _alike(self, arm: str, figures: Figures) -> Figures:
+        """One figure a pretraining, where there are several pretrainings."""
+        if len(self.seeds.get(arm, ())) < 2:
+            return figures
+        return {key: value for key, value in figures.items() if key[1] in (0, key[0])}
 
-def _differences(
-    out: Path, seeds: Mapping[str, Sequence[int]], tasks: Sequence[str], lengths: Sequence[int]
-) -> Iterator[str]:
-    names = [f"{score} at {length}" for length in lengths for score in _SCORES[:2]] + list(tasks)
-    yield "| b against a | " + " | ".join(names) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for a, b, title in COMPARISONS:
-        pairs = [
-            tuple(_heldout(out, arm, seeds.get(arm, ()), length, score) for arm in (a, b))
-            for length in lengths
-            for score in _SCORES[:2]
-        ]
-        pairs += [tuple(_scores(out, arm, task) for arm in (a, b)) for task in tasks]
-        yield f"| {title} | " + " | ".join(_difference(*pair) for pair in pairs) + " |"
-
-
-def _costs(out: Path) -> Iterator[str]:
-    lines = [json.loads(line) for line in (out / "costs.jsonl").read_text(encoding="utf-8").splitlines()]
-    hours = sum(line["cpu_s"] for line in lines) / 3600
-    yield f"{len(lines)} processes, {hours:.2f} hours of processor time."
-
-
-def _heldout(out: Path, arm: str, seeds: Sequence[int], length: int, score: str) -> Figures:
-    found = {(seed, 0): out / f"{arm}-{seed}" / "lengths.json" for seed in seeds}
-    return {key: _read(path)[str(length)][score] for key, path in found.items() if path.exists()}
-
-
-def _scores(out: Path, arm: str, task: str) -> Figures:
-    found = {}
-    for path in out.glob(f"{arm}-[0-9]-{task}-[0-9]/result.json"):
-        *_, seed, _, tuned = path.parent.name.split("-")
-        # Weights as they are drawn have a seed of fine-tuning alone: they are paired with any pretraining's.
-        found[int(seed), int(tuned)] = 100 * float(_read(path)["value"])
-    return found
-
-
-def _difference(a: Figures, b: Figures) -> str:
-    if a and {seed for seed, _ in a} == {0} and {seed for seed, _ in b} != {0}:  # from scratch
-        b = {(0, tuned): value for (seed, tuned), value in b.items() if seed == 1}
-    both = sorted(a.keys() & b.keys())
-    three = [key for key in both if key[0] == key[1] or key[1] == 0]
-    if len({seed for seed, _ in three}) > 1:  # several pretrainings: one fine-tuning each
-        both = three
-    if not both:
-        return ""
-    if len(both) == 1:
-        return f"{b[both[0]] - a[both[0]]:+.3g} (one run)"
-    found = paired_interval([a[key] for key in both], [b[key] for key in both])
-    mark = "**" if found.excludes_zero else ""
-    return f"{mark}{found.mean:+.3g}{mark} [{found.low:+.3g}, {found.high:+.3g}]"
+    def _difference(self, a: str, b: str, of_a: Figures, of_b: Figures) -> str:
+        if a == SCRATCH:  # fine-tuning alone has a seed there
+            of_b = {(0, tuned): value for (seed, tuned), value in of_b.items() if seed == 1}
+        elif all(len(self.seeds[arm]) > 1 for arm in (a, b)):
+            of_a, of_b = self._alike(a, of_a), self._alike(b, of_b)
+        both = sorted(of_a.keys() & of_b.keys())
+        if not both:
+            return ""
+        if len(both) == 1:
+            return f"{of_b[both[0]] - of_a[both[0]]:+.3g}"
+        found = paired_interval([of_a[key] for key in both], [of_b[key] for key in both])
+        return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 
 def _spread(values: Any) -> str:

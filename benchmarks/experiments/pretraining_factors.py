@@ -8,7 +8,8 @@ cut off goes on, so it can be stopped and started at will. `costs.jsonl` keeps t
 `--table` prints what is finished so far, in Markdown.
 
 The base: NEZHA's relative positions, whole words, dynamic masks, AdamW. Arms with three seeds of pretraining are
-fine-tuned once from each, with the same seed; the others three times from one.
+fine-tuned once from each, with the same seed; the others three times from one. These are 18 pretrainings: twelve cannot
+hold three seeds of four arms and six arms more.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from factors_data import write_entities, write_pairs, write_reviews, write_text
-from factors_table import table
+from factors_data import read_entities, read_pairs, read_reviews, read_text
+from factors_table import SCRATCH, Table
+
+from fenghuo.rundir import write_atomic
 
 HERE = Path(__file__).parent
 VOCABULARY, STEPS, BATCH, LARGE = 6_000, 3_000, 1_024, 4
@@ -85,10 +88,9 @@ ARMS = {
     "large-adamw": Arm({**LARGE_BATCH, "optimizer": {"learning_rate": 4e-3}}),
     "large-lamb": Arm({**LARGE_BATCH, "optimizer": {"name": "lamb", "learning_rate": 2e-2}}),
 }
-SCRATCH = "scratch"
-TASKS: dict[str, tuple[Callable[[Path, Path, Path], None], dict[str, Any]]] = {
+TASKS: dict[str, tuple[Callable[[Path], tuple[str, str]], dict[str, Any]]] = {
     "reviews": (
-        write_reviews,
+        read_reviews,
         {
             "task": {"kind": "classify", "max_length": 512},
             "batch": {"rows": 16},
@@ -96,7 +98,7 @@ TASKS: dict[str, tuple[Callable[[Path, Path, Path], None], dict[str, Any]]] = {
         },
     ),
     "questions": (
-        write_pairs,
+        read_pairs,
         {
             "task": {"kind": "pair", "max_length": 128},
             "batch": {"rows": 32},
@@ -104,7 +106,7 @@ TASKS: dict[str, tuple[Callable[[Path, Path, Path], None], dict[str, Any]]] = {
         },
     ),
     "entities": (
-        write_entities,
+        read_entities,
         {
             "task": {"kind": "tag", "max_length": 128},
             "batch": {"rows": 16},
@@ -127,10 +129,11 @@ class Place:
         """Text, rows, vocabulary and corpus."""
         (self.out / "rows").mkdir(parents=True, exist_ok=True)
         if not (text := self.out / "text.txt").exists():
-            write_text(self.data, text)
-        for task, (write, _) in TASKS.items():
+            write_atomic(text, read_text(self.data))
+        for task, (read, _) in TASKS.items():
             if not self.rows(task, "test").exists():
-                write(self.data, self.rows(task, "train"), self.rows(task, "test"))
+                for split, rows in zip(("train", "test"), read(self.data), strict=True):
+                    write_atomic(self.rows(task, split), rows)
         vocabulary = self.out / "vocabulary"
         if not vocabulary.exists():
             self.process(
@@ -154,7 +157,7 @@ class Place:
                 "input": [{"path": str(text), "format": "paragraphs"}],
                 "tokenizer": str(vocabulary),
                 "heldout": 0.04,
-                "decontaminate": [str(self.rows(task, "test")) for task in ("reviews", "questions")],
+                "decontaminate": [str(self.rows(task, "test")) for task in TASKS],
             },
             "corpus",
         )
@@ -175,7 +178,7 @@ class Place:
         )
         if not (target := self.out / name / "lengths.json").exists():
             told = self.process(name, [HERE / "heldout.py", self.out / name, self.out / "corpus", *LENGTHS])
-            target.write_text(told, encoding="utf-8")
+            write_atomic(target, told)
 
     def finetune(self, arm: str, seed: int, task: str, tuned: int) -> None:
         """One fine-tuning; of the arm `scratch` from weights as they are drawn."""
@@ -191,10 +194,13 @@ class Place:
 
     def fenghuo(self, verb: str, recipe: Mapping[str, Any], name: str) -> None:
         """A run of fenghuo, unless it is finished; what was cut off goes on."""
+        path = self.out / f"{name}.yaml"
+        told = yaml.safe_dump(dict(recipe), allow_unicode=True, sort_keys=False)
+        if path.exists() and path.read_text(encoding="utf-8") != told:
+            raise RuntimeError(f"{path}: made for another recipe than this program's; take another --out")
         if (self.out / name / "result.json").exists():
             return
-        path = self.out / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True, sort_keys=False), encoding="utf-8")
+        write_atomic(path, told)
         self.process(name, ["-m", "fenghuo", verb, path, "--out", self.out / name, "--quiet"])
 
     def process(self, name: str, arguments: list[Any]) -> str:
@@ -302,7 +308,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is finished, and run nothing")
     given = parser.parse_args()
     if given.table:
-        print(table(given.out, {name: arm.seeds for name, arm in ARMS.items()}, tuple(TASKS), LENGTHS))
+        print(Table(given.out, {name: arm.seeds for name, arm in ARMS.items()}, LENGTHS))
         return
     place = Place(given.data, given.out)
     place.prepare()

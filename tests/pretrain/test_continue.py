@@ -86,7 +86,7 @@ def test_at_the_start_all_heads_are_the_folders(corpus: Path, tmp_path: Path) ->
     tokenizer, given = corpus_tokenizer(corpus), load_model(folder).state_dict()
     recipe = recipe_of(corpus, folder)
     model = start_model(
-        recipe.model, HeadsConfig(mlm=True), tokenizer=tokenizer, seed=0, keep_pretraining=True
+        recipe.model, HeadsConfig(mlm=True), tokenizer=tokenizer, seed=0, max_length=32, keep_pretraining=True
     )
     assert model.state_dict().keys() == given.keys()
     assert all(torch.equal(weight, given[name]) for name, weight in model.state_dict().items())
@@ -100,6 +100,7 @@ def test_a_head_that_is_not_there_is_told(corpus: Path, tmp_path: Path) -> None:
         HeadsConfig(mlm=True, pair=True),
         tokenizer=corpus_tokenizer(corpus),
         seed=0,
+        max_length=32,
         keep_pretraining=True,
         say=said.append,
     )
@@ -144,3 +145,24 @@ def test_values_that_no_folder_of_the_family_can_say_are_refused_before_the_firs
     ):
         run(recipe, folder)
     assert folder.metrics() == []
+
+
+def test_positions_that_end_before_the_longest_text_are_told_before_the_first_step(
+    corpus: Path, tmp_path: Path
+) -> None:
+    values = {**TINY, "max_length": 8}
+    recipe = build_recipe(
+        PretrainRecipe,
+        {
+            "corpus": str(corpus),
+            "model": {"preset": "bert-4l-312", "values": values},
+            "max_length": 32,
+            "train": {"steps": 1},
+        },
+    )
+    with pytest.raises(
+        ModelError, match="max_length 32: the model has learned 8 positions and knows no others"
+    ):
+        plan(recipe)
+    with pytest.raises(ModelError, match="has learned 8 positions"):
+        run(recipe, RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe))

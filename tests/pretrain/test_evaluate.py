@@ -23,7 +23,7 @@ from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import Model
 from fenghuo.objectives.draft import frame_text
 from fenghuo.objectives.objective import build_questions
-from fenghuo.objectives.recipe import CausalRecipe, MlmRecipe, NspRecipe
+from fenghuo.objectives.recipe import CausalRecipe, MlmRecipe, NspRecipe, SpanBoundaryRecipe
 from fenghuo.pretrain import evaluate
 from fenghuo.pretrain.evaluate import evaluate_model, heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.recipe import PretrainRecipe
@@ -187,8 +187,11 @@ def test_what_cannot_be_asked_is_told(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has learned 16 positions"):
         evaluate_model(model_of(corpus, max_length=16), corpus, max_length=32)
     model = build(None, family="bert", values=TINY, vocab=300, heads=HeadsConfig(), seed=0)
-    with pytest.raises(ModelError, match="not all heads that mlm would ask"):
+    with pytest.raises(ModelError, match="no head mlm, which mlm would ask"):
         evaluate_model(model, corpus)
+    spans = [MlmRecipe(), SpanBoundaryRecipe()]
+    with pytest.raises(ModelError, match="no head span_boundary, which mlm, span_boundary would ask"):
+        evaluate_model(model_of(corpus), corpus, objectives=spans)
     save_model(model_of(corpus), tmp_path / "model")
     with pytest.raises(ModelError):
         evaluate_model(tmp_path / "model", corpus)

@@ -14,8 +14,9 @@ from tests.pretrain.conftest import write_rows
 
 from fenghuo.config import build_recipe
 from fenghuo.corpus.shards import corpus_tokenizer
-from fenghuo.errors import DataError, RecipeError
+from fenghuo.errors import DataError, ModelError, RecipeError
 from fenghuo.models.folder import build, load_model
+from fenghuo.models.recipe import ModelRecipe
 from fenghuo.net.config import HeadsConfig
 from fenghuo.net.model import Model
 from fenghuo.pretrain.probe import Probe, text_vectors
@@ -48,7 +49,7 @@ def model_of(corpus: Path) -> Model:
 def probe_of(corpus: Path, files: dict[str, str], kind: str = "classify", rows: int = 2000) -> Probe:
     recipe = recipe_of(corpus, {"task": kind, "data": files, "rows": rows})
     assert recipe.probe is not None
-    return Probe(recipe.probe, corpus_tokenizer(corpus))
+    return Probe(recipe.probe, corpus_tokenizer(corpus), model_of(corpus).config)
 
 
 @pytest.mark.parametrize("kind", ["classify", "pair"])
@@ -143,3 +144,26 @@ def test_a_label_that_is_only_asked_is_named_with_its_place(corpus: Path, tmp_pa
         file.write("中\t李明喜欢音乐。\n")
     with pytest.raises(DataError, match=r"test\.tsv:202: unknown label '中'"):
         probe_of(corpus, files)
+
+
+def test_a_label_that_is_too_rare_to_be_drawn_is_known_all_the_same(corpus: Path, tmp_path: Path) -> None:
+    files = write_rows(tmp_path)
+    for path in files.values():
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write("中\t李明喜欢音乐。\n")
+    assert probe_of(corpus, files, rows=20).task.labels == ("中", "坏", "好")
+
+
+def test_rows_of_one_label_and_texts_too_long_are_refused_before_the_run(
+    corpus: Path, tmp_path: Path
+) -> None:
+    files = write_rows(tmp_path)
+    path = Path(files["train"])
+    path.write_text(path.read_text(encoding="utf-8").replace("好\t", "坏\t"), encoding="utf-8")
+    recipe = recipe_of(corpus, {"task": {"kind": "classify", "labels": ["坏", "好"]}, "data": files})
+    with pytest.raises(DataError, match=r"train\.tsv: all 240 rows that the probe would learn from are '坏'"):
+        plan(recipe)
+    short = ModelRecipe(preset="bert-4l-312", values={**TINY, "max_length": 64})
+    recipe = recipe_of(corpus, {"task": "classify", "data": write_rows(tmp_path)})
+    with pytest.raises(ModelError, match="max_length 128: the model has learned 64 positions and knows no"):
+        plan(recipe.model_copy(update={"model": short}))

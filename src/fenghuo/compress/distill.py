@@ -29,12 +29,20 @@ def plan(recipe: DistillRecipe) -> str:
     """Steps, pieces, memory and disk the run will take (the last phase's, for the task stage)."""
     if recipe.stage == "general":
         source: Source = general_source(recipe)
-        student = start_model(recipe.student, HeadsConfig(), tokenizer=general_tokenizer(recipe), seed=0)
+        student = start_model(
+            recipe.student,
+            HeadsConfig(),
+            tokenizer=general_tokenizer(recipe),
+            seed=0,
+            max_length=recipe.max_length,
+        )
         judged = False
     else:
         tokenizer, task, splits = task_data(recipe)
         source = TaskSource(splits.train[1])
-        student = start_model(recipe.student, task.heads(), tokenizer=tokenizer, seed=0)
+        student = start_model(
+            recipe.student, task.heads(), tokenizer=tokenizer, seed=0, max_length=task.max_length
+        )
         judged = splits.dev is not None
     batches = Loader.of(source, prepare, recipe.batch, seed=0).batches_per_epoch()
     lengths = source.lengths

@@ -15,7 +15,7 @@ from fenghuo.corpus.shards import Example, ShardSource, corpus_file, corpus_toke
 from fenghuo.errors import RecipeError
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import load_model, save_model
-from fenghuo.models.start import model_folder, same_pieces, start_model, weights_file
+from fenghuo.models.start import check_length, model_folder, same_pieces, start_model, weights_file
 from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Tokenizer, Vocabulary, enclose
@@ -31,7 +31,14 @@ def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
     tokenizer = general_tokenizer(recipe)
     teacher = load_model(model_folder(recipe.teacher))
     source = general_source(recipe)
-    student = start_model(recipe.student, HeadsConfig(), tokenizer=tokenizer, seed=recipe.train.seed)
+    student = start_model(
+        recipe.student,
+        HeadsConfig(),
+        tokenizer=tokenizer,
+        seed=recipe.train.seed,
+        max_length=recipe.max_length,
+    )
+    check_length(teacher.config, recipe.max_length)
     assert recipe.corpus is not None
     starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []
     run.environment(

@@ -46,7 +46,9 @@ def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
     """
     tokenizer, task, splits = task_data(recipe)
     teacher = load_model(model_folder(recipe.teacher))
-    student = start_model(recipe.student, task.heads(), tokenizer=tokenizer, seed=recipe.train.seed)
+    student = start_model(
+        recipe.student, task.heads(), tokenizer=tokenizer, seed=recipe.train.seed, max_length=task.max_length
+    )
     assert recipe.data is not None
     files = (recipe.data.train, recipe.augmented, recipe.data.dev, recipe.data.test)
     starts = [("student", weights_file(recipe.student.folder))] if recipe.student.folder else []

@@ -88,6 +88,7 @@ def _set_up(recipe: FinetuneRecipe, run: RunDir | None) -> tuple[Tokenizer, Task
         task.heads(),
         tokenizer=tokenizer,
         seed=recipe.train.seed,
+        max_length=task.max_length,
         keep_head=_remembered(recipe, task_recipe) == list(task.labels),
     )
     if run is not None:

@@ -15,7 +15,7 @@ from fenghuo.models.configs import CONFIG, config_json, read_config
 from fenghuo.models.folder import load_into, recognize_model
 from fenghuo.models.recipe import ModelRecipe
 from fenghuo.models.released.huggingface import read_folder
-from fenghuo.net.config import HeadsConfig
+from fenghuo.net.config import EncoderConfig, HeadsConfig
 from fenghuo.net.model import Model
 from fenghuo.text.tokenizer import Tokenizer
 
@@ -64,12 +64,22 @@ def same_pieces(tokenizer: Tokenizer, folder: Path) -> None:
         )
 
 
+def check_length(config: EncoderConfig, max_length: int) -> None:
+    """Raise ModelError where learned positions end before `max_length`."""
+    rows = config.max_length - config.first_position
+    if config.position == "learned" and rows < max_length:
+        raise ModelError(
+            f"max_length {max_length}: the model has learned {rows} positions and knows no others"
+        )
+
+
 def start_model(
     recipe: ModelRecipe,
     heads: HeadsConfig,
     *,
     tokenizer: Tokenizer,
     seed: int,
+    max_length: int,
     keep_head: bool = False,
     keep_pretraining: bool = False,
     say: Callable[[str], None] | None = None,
@@ -79,6 +89,7 @@ def start_model(
     Args:
         tokenizer: what the text is cut with.
         seed: draws every weight that the folder does not give.
+        max_length: of the longest input, in pieces.
         keep_head: take the folder's task head too, where its shape fits; else the head is drawn afresh, since
             outputs in another order would be learned answers to other questions.
         keep_pretraining: take the folder's MLM, pair and span boundary heads and its pooler also where `heads` names
@@ -86,14 +97,15 @@ def start_model(
         say: is told what a folder has not, and is drawn.
 
     Raises:
-        ModelError: an unknown preset, a folder that does not fit or has another tokenizer, values that no folder of the
-            family can say, so that the trained model could not be saved.
+        ModelError: an unknown preset, a folder that does not fit or has another tokenizer, positions that end before
+            `max_length`, values that no folder of the family can say, so that the trained model could not be saved.
     """
     if recipe.folder is None:
         size = tokenizer.vocabulary.size
         model = build(recipe.preset, values=recipe.values, vocab=size, heads=heads, seed=seed)
     else:
         model = _from_folder(recipe, heads, tokenizer, seed, keep_head, keep_pretraining, say)
+    check_length(model.config, max_length)
     config_json(model.config, model.heads_config, find_family(model.family), {})
     return model
 

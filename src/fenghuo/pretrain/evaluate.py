@@ -17,12 +17,12 @@ from fenghuo.corpus.loader import collate
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import DataError, ModelError
 from fenghuo.models.folder import load_model
-from fenghuo.models.start import model_folder, same_pieces
+from fenghuo.models.start import check_length, model_folder, same_pieces
 from fenghuo.net.model import Model
 from fenghuo.objectives.draft import frame_text
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.objectives.recipe import MlmRecipe, ObjectiveRecipe
-from fenghuo.pretrain.slices import slices_of
+from fenghuo.pretrain.source import slices_of
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import to_tensors
 from fenghuo.training.world import ALONE, World
@@ -33,6 +33,7 @@ ASKED_PIECES = 1_000
 """Pieces that pseudo-perplexity is a mean over. Each costs a pass over its example. Their negative log-likelihoods
 differ by about 3 nats, so the mean's standard error is about 0.1 nats; for two models it is of the same pieces."""
 _BATCH_PIECES = 8192
+HEADS = ("mlm", "pair", "span_boundary", "entity")
 _PSEUDO = 1  # what a generator is for, beside the order of the examples
 
 T = TypeVar("T")
@@ -72,10 +73,7 @@ def evaluate_model(
         folder = model_folder(Path(model))
         same_pieces(tokenizer, folder)
         model = load_model(folder)
-    if model.config.position == "learned" and model.config.max_length < max_length:
-        raise ModelError(
-            f"max_length {max_length}: the model has learned {model.config.max_length} positions and knows no others"
-        )
+    check_length(model.config, max_length)
     source = slices_of(
         Path(corpus),
         objectives,
@@ -87,9 +85,11 @@ def evaluate_model(
     if not len(source):
         raise DataError(f"{corpus}: no held-out documents; build the corpus with 'heldout' above 0")
     questions = build_questions(objectives, tokenizer.vocabulary, source)
-    wanted = questions.heads()
-    if (wanted.mlm and model.mlm is None) or (wanted.pair and model.pair is None):
-        raise ModelError(f"the model has not all heads that {', '.join(questions.names)} would ask")
+    wanted, has = questions.heads(), model.heads_config
+    if lacks := [head for head in HEADS if getattr(wanted, head) and not getattr(has, head)]:
+        raise ModelError(
+            f"the model has no head {', '.join(lacks)}, which {', '.join(questions.names)} would ask"
+        )
     return {
         **heldout_figures(model, questions, source, seed=seed),
         **pseudo_perplexity(model, questions, tokenizer.vocabulary, source, seed=seed),

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fenghuo.corpus.loader import collate
-from fenghuo.errors import MissingExtraError
+from fenghuo.errors import DataError, MissingExtraError
+from fenghuo.models.start import check_length
+from fenghuo.net.config import EncoderConfig
 from fenghuo.net.model import Model
 from fenghuo.pretrain.recipe import ProbeRecipe
 from fenghuo.tasks.evaluate import EVALUATION_PIECES, batches_by_length
@@ -32,14 +35,21 @@ class Probe:
     Source: Alain and Bengio 2016, arXiv 1610.01644. Theirs reads each layer; this one the last.
 
     Raises:
-        DataError: rows that cannot be read, or a label that only the test rows have.
+        DataError: rows that cannot be read, a label that only the test rows have, or nothing but one label to learn.
+        ModelError: the model's positions end before the task's longest text.
+        MissingExtraError: scikit-learn is not installed.
     """
 
-    def __init__(self, recipe: ProbeRecipe, tokenizer: Tokenizer) -> None:
-        train, test = (
-            _drawn(read_rows(path, recipe.data, kind=recipe.task.kind), recipe) for path in recipe.files()
-        )
+    def __init__(self, recipe: ProbeRecipe, tokenizer: Tokenizer, config: EncoderConfig) -> None:
+        check_length(config, recipe.task.max_length)
+        self._line = _logistic_regression()
+        train, test = (read_rows(path, recipe.data, kind=recipe.task.kind) for path in recipe.files())
         self.task = task_from_rows(recipe.task, train, place=str(recipe.data.train))
+        train, test = _drawn(train, recipe.rows), _drawn(test, recipe.rows)
+        if len(found := {row.label for row in train}) < 2:
+            raise DataError(
+                f"{recipe.data.train}: all {len(train):,} rows that the probe would learn from are '{found.pop()}'"
+            )
         self.train = self.task.examples(train, tokenizer)
         self.test = self.task.examples(test, tokenizer)
         self.gold = [self.task.gold(row) for row in test]
@@ -49,17 +59,11 @@ class Probe:
 
         All ranks must call it, since FSDP2 gathers weights in each pass; all get the same figures.
         """
-        try:
-            from sklearn.exceptions import ConvergenceWarning
-            from sklearn.linear_model import LogisticRegression
-        except ModuleNotFoundError as problem:
-            raise MissingExtraError("scikit-learn", "train") from problem
         learned, asked = (text_vectors(model, examples) for examples in (self.train, self.test))
         mean, spread = learned.mean(0), learned.std(0) + 1e-6
-        line = LogisticRegression(max_iter=_TURNS)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            line.fit((learned - mean) / spread, [int(example.labels) for example in self.train])
+            warnings.simplefilter("ignore", UserWarning)  # that it has not settled; see _TURNS
+            line = self._line.fit((learned - mean) / spread, [int(example.labels) for example in self.train])
         given = [self.task.labels[int(number)] for number in line.predict((asked - mean) / spread)]
         return {f"probe_{name}": value for name, value in self.task.score(self.gold, given).items()}
 
@@ -83,7 +87,15 @@ def text_vectors(model: Model, examples: Sequence[TaskExample]) -> NDArray[np.fl
     return found
 
 
-def _drawn(rows: list[Row], recipe: ProbeRecipe) -> list[Row]:
+def _logistic_regression() -> Any:
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ModuleNotFoundError as problem:
+        raise MissingExtraError("scikit-learn", "train") from problem
+    return LogisticRegression(max_iter=_TURNS)
+
+
+def _drawn(rows: list[Row], most: int) -> list[Row]:
     """Some rows of a file, evenly: files are often sorted by label."""
-    chosen = np.random.default_rng(0).permutation(len(rows))[: recipe.rows]
+    chosen = np.random.default_rng(0).permutation(len(rows))[:most]
     return [rows[number] for number in sorted(chosen.tolist())]

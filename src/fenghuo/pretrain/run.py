@@ -14,7 +14,6 @@ from torch import Tensor
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
-from fenghuo.corpus.slices import Split
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
@@ -25,7 +24,7 @@ from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.probe import Probe
 from fenghuo.pretrain.recipe import PretrainRecipe
-from fenghuo.pretrain.slices import slices_of
+from fenghuo.pretrain.source import slices_of
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
@@ -77,7 +76,14 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     prepare_process()
     tokenizer = corpus_tokenizer(recipe.corpus)
     with world.first_alone():  # who comes later finds shards that are checked, and their index
-        heldout = source_of(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
+        heldout = slices_of(
+            recipe.corpus,
+            recipe.objectives,
+            tokenizer.vocabulary,
+            max_length=recipe.max_length,
+            split="heldout",
+            packing=recipe.packing,
+        )
         way = way_of(recipe, tokenizer.vocabulary, world)
     source = way.phases[-1].source
     # Where an objective takes other examples, those of held-out text come from there too.
@@ -88,6 +94,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         questions.heads(),
         tokenizer=tokenizer,
         seed=recipe.train.seed,
+        max_length=recipe.max_length,
         keep_pretraining=True,
         say=run.log,
     )
@@ -95,7 +102,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
     inputs += [("data", path) for path in recipe.probe.files()] if recipe.probe else []
     run.environment(seed=recipe.train.seed, inputs=inputs)
-    probe = None if recipe.probe is None else Probe(recipe.probe, tokenizer)
+    probe = None if recipe.probe is None else Probe(recipe.probe, tokenizer, model.config)
 
     if recipe.train.parallel == "fsdp":
         shard(model, model.encoder.layer_modules(), world, methods=("encode",))
@@ -163,25 +170,13 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     run.finish(result)
 
 
-def source_of(
-    recipe: PretrainRecipe, vocabulary: Vocabulary, max_length: int, split: Split = "train"
-) -> ShardSource:
-    """The slices of the recipe's corpus."""
-    return slices_of(
-        recipe.corpus,
-        recipe.objectives,
-        vocabulary,
-        max_length=max_length,
-        split=split,
-        packing=recipe.packing,
-    )
-
-
 def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:
     """The run's phases, with a rank's share of their batches."""
 
     def loader_of(max_length: int, batch: BatchRecipe) -> tuple[ShardSource, Loader]:
-        source = source_of(recipe, vocabulary, max_length)
+        source = slices_of(
+            recipe.corpus, recipe.objectives, vocabulary, max_length=max_length, packing=recipe.packing
+        )
         questions = build_questions(recipe.objectives, vocabulary, source)
         loader = Loader.of(
             source,
@@ -204,7 +199,14 @@ def plan(recipe: PretrainRecipe) -> str:
     way = way_of(recipe, tokenizer.vocabulary)
     first = way.phases[0]
     questions = build_questions(recipe.objectives, tokenizer.vocabulary, first.source)
-    model = start_model(recipe.model, questions.heads(), tokenizer=tokenizer, seed=0, keep_pretraining=True)
+    model = start_model(
+        recipe.model,
+        questions.heads(),
+        tokenizer=tokenizer,
+        seed=0,
+        max_length=recipe.max_length,
+        keep_pretraining=True,
+    )
     told = training_plan(
         model,
         examples=len(first.source),
@@ -215,5 +217,5 @@ def plan(recipe: PretrainRecipe) -> str:
         steps=way.total_steps(recipe.train),
         judged=False,
     )
-    probe = [] if recipe.probe is None else [f"probe            {Probe(recipe.probe, tokenizer)}"]
-    return "\n".join([told, *way.told(), *probe])
+    probes = [Probe(recipe.probe, tokenizer, model.config)] if recipe.probe else []
+    return "\n".join([told, *way.told(), *(f"probe            {probe}" for probe in probes)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ class Step:
     cursor: Any
     """Where the loader goes on."""
     figures: Mapping[str, float]
-    """`loss`, each term's mean and each seen mean, over the global batch."""
+    """`loss`, each term's mean and each seen mean, over the global batch; of what was asked in it only."""
     grad_norm: float
     rate: float
     pieces: int
@@ -98,7 +98,7 @@ def steps(
     scaler: torch.amp.GradScaler | None = None,
     world: World = ALONE,
     stop: Callable[[], bool] = lambda: False,
-    judge: Callable[[float, float], str | None] = no_number,
+    judge: Callable[[float, float, Iterable[str]], str | None] = no_number,
 ) -> Iterator[Step]:
     """Train, and yield after each optimizer step.
 
@@ -110,7 +110,8 @@ def steps(
         scaler: see `loss_scaler`.
         world: the ranks that take this step together.
         stop: whether this rank was asked to end; `Step.stop` says the same on all ranks.
-        judge: (loss, gradient norm) → why the step must not be taken, or None. An overflow in fp16 is not its business.
+        judge: (loss, gradient norm, names of the figures) → why the step must not be taken, or None. An overflow in
+            fp16 is not its business.
 
     The loss of a step is Σ over terms of (sum over all micro-batches of all ranks) / (number asked in all of them): a
     mean over what was asked, not a mean of the micro-batches' means.
@@ -132,13 +133,14 @@ def steps(
         means = _accumulate(mine, asking, counts, device, precision, scaler)
         figures = world.all_sum(means | {"stop": float(stop())})
         stopping = figures.pop("stop") > 0
+        figures = {name: value for name, value in figures.items() if counts.get(name) != 0}
         scale = None if scaler is None else scaler.get_scale()
         asked = any(weight.grad is not None for weight in model.parameters())
         if scaler is not None and asked:
             scaler.unscale_(optimizer)
         norm = whole(nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip is None else clip)).item()
         skipped = scale is not None and scale > 1 and not math.isfinite(norm)
-        if (why := judge(figures["loss"], 0.0 if skipped else norm)) is not None:
+        if (why := judge(figures["loss"], 0.0 if skipped else norm, figures)) is not None:
             optimizer.zero_grad(set_to_none=True)
             raise UntakenError(number, why, figures, norm)
         rate = rate_of(number)

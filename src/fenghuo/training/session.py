@@ -261,10 +261,10 @@ class Session:
                 "cursor": list(self.cursor),
                 "best": asdict(self.best),
                 "spent_s": self.spent_s,
-                "sums": self.tally.sums,
+                "tally": self.tally.to_json(),
                 "skipped": self.skipped,
                 "ended": self.ended,
-                "recent": list(self._watch.recent),
+                "recent": self._watch.recent,
                 "course": self.course.to_json(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
             },
@@ -339,8 +339,8 @@ class Session:
             self.done, self.cursor = checkpoint.step, tuple(values["cursor"])
             self.best = Best(**values["best"])
             self.spent_s, self.skipped, self.ended = values["spent_s"], values["skipped"], values["ended"]
-            self.tally.sums.update(values["sums"])
-            self._watch.recent.extend(values["recent"])
+            self.tally.restore(values["tally"])
+            self._watch.recent.update(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
             self.course.restore(values["course"], spent_s=self.world.broadcast(self._last_spent_s()))

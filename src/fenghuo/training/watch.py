@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Iterable
 
 WINDOW = 100
@@ -13,7 +12,7 @@ ENOUGH = 20
 """Steps before which nothing is called a jump: at the start the loss falls steeply."""
 
 
-def no_number(loss: float, grad_norm: float) -> str | None:
+def no_number(loss: float, grad_norm: float, asked: Iterable[str] = ()) -> str | None:
     """Why a step must not be taken that has no finite loss or gradient; None for any other."""
     if math.isfinite(loss) and math.isfinite(grad_norm):
         return None
@@ -24,20 +23,24 @@ class Watch:
     """The losses of the last steps, and what is wrong with the next one.
 
     A jump is a loss of more than `factor` times their median and more than 1 above it: a small loss may well be
-    several times another one.
+    several times another one. Where steps ask different things, each is compared with those that asked the same: a
+    question that is asked seldom raises the loss by its own.
     """
 
-    def __init__(self, factor: float | None, recent: Iterable[float] = ()) -> None:
+    def __init__(self, factor: float | None) -> None:
         self.factor = factor
-        self.recent: deque[float] = deque(recent, WINDOW)
+        self.recent: dict[str, list[float]] = {}
+        """Oldest first, by what was asked; a checkpoint keeps them."""
 
-    def judge(self, loss: float, grad_norm: float) -> str | None:
+    def judge(self, loss: float, grad_norm: float, asked: Iterable[str] = ()) -> str | None:
         """Why the step must not be taken; None for one that may be, whose loss counts from now on."""
         if (why := no_number(loss, grad_norm)) is not None:
             return why
-        if self.factor is not None and len(self.recent) >= ENOUGH:
-            median = statistics.median(self.recent)
+        recent = self.recent.setdefault(" ".join(sorted(asked)), [])
+        if self.factor is not None and len(recent) >= ENOUGH:
+            median = statistics.median(recent)
             if loss > max(self.factor * median, median + 1):
-                return f"loss {loss:.4g}, where the median of the last {len(self.recent)} is {median:.4g}"
-        self.recent.append(loss)
+                return f"loss {loss:.4g}, where the median of the last {len(recent)} is {median:.4g}"
+        recent.append(loss)
+        del recent[:-WINDOW]
         return None

@@ -17,12 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,35 +267,22 @@ def _finetunings(place: Place, arm: str, seed: int) -> list[Callable[[], None]]:
 
 def run(place: Place, jobs: int) -> None:
     """All that is left, so many processes at a time; the first error ends it when the others' processes have ended."""
-    waiting: queue.SimpleQueue[list[Callable[[], None]]] = queue.SimpleQueue()
-    for chain in chains(place):
-        waiting.put(chain)
-    problems: list[BaseException] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(_in_turn, place, chain) for chain in chains(place)]):
+                done.result()
+        except BaseException:  # of Ctrl-C the processes have heard too, and each saves its state
+            place.stop()
+            raise
 
-    def work() -> None:
-        while not problems:
-            try:
-                for step in waiting.get_nowait():
-                    step()
-            except queue.Empty:
-                return
-            except (OSError, RuntimeError) as problem:
-                problems.append(problem)
-                place.stop()
 
-    workers = [threading.Thread(target=work) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
+def _in_turn(place: Place, steps: list[Callable[[], None]]) -> None:
     try:
-        for worker in workers:
-            worker.join()
-    except KeyboardInterrupt:  # the processes have heard it too, and each saves its state
-        place.stop()
-        for worker in workers:
-            worker.join()
+        for step in steps:
+            step()
+    except BaseException:
+        place.stop()  # before this thread takes another chain, which will not get beyond its first step
         raise
-    if problems:
-        raise problems[0]
 
 
 def main() -> None:

@@ -106,7 +106,9 @@ def start_model(
     else:
         model = _from_folder(recipe, heads, tokenizer, seed, keep_head, keep_pretraining, say)
     check_length(model.config, max_length)
-    config_json(model.config, model.heads_config, find_family(model.family), {})
+    config_json(
+        model.config, model.heads_config, find_family(model.family), {}
+    )  # as saving will ask at the end
     return model
 
 

@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fenghuo.corpus.loader import collate
 from fenghuo.errors import DataError, MissingExtraError
 from fenghuo.models.start import check_length
 from fenghuo.net.config import EncoderConfig
 from fenghuo.net.model import Model
 from fenghuo.pretrain.recipe import ProbeRecipe
-from fenghuo.tasks.evaluate import EVALUATION_PIECES, batches_by_length
+from fenghuo.tasks.evaluate import read_in_batches
 from fenghuo.tasks.read_data import Row, read_rows
-from fenghuo.tasks.task import TaskExample, prepare, task_from_rows
+from fenghuo.tasks.task import TaskExample, task_from_rows
 from fenghuo.text.tokenizer import Tokenizer
-from fenghuo.training.loop import to_tensors
 
 _TURNS = 1_000  # of the solver; a probe that has not settled by then is close enough
 
@@ -75,14 +73,10 @@ class Probe:
 @torch.inference_mode()
 def text_vectors(model: Model, examples: Sequence[TaskExample]) -> NDArray[np.float64]:
     """(S, D): the mean of the last layer's vectors over each example's pieces, special ones included."""
-    model.eval()
-    device = next(model.parameters()).device
-    none = np.random.default_rng(0)
     found = np.zeros((len(examples), model.config.width))
-    for group in batches_by_length(examples, EVALUATION_PIECES):
-        batch = collate([prepare(examples[number], none) for number in group])
-        last_TD = model.encode(to_tensors(batch, device)).last_TD.double().cpu().numpy()
-        lengths = batch["lengths"]
+    for group, batch in read_in_batches(model, examples):
+        last_TD = model.encode(batch).last_TD.double().cpu().numpy()
+        lengths = batch["lengths"].cpu().numpy()
         found[group] = np.add.reduceat(last_TD, np.cumsum(lengths) - lengths) / lengths[:, None]
     return found
 

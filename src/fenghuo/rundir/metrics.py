@@ -52,11 +52,13 @@ class Metrics:
         if self.path.exists() and self.path.stat().st_size > whole_bytes:
             os.truncate(self.path, whole_bytes)
 
-    def trim(self, step: int) -> None:
-        """Drop what was measured after `step`: a run that goes on from there will measure it again."""
-        kept = [line for line, value in zip(self._lines(), self.read(), strict=True) if value["step"] <= step]
+    def trim(self, step: int) -> int:
+        """Drop what was measured after `step`, since a run that goes on from there will measure it again; how many."""
+        lines = self._lines()
+        kept = [line for line, value in zip(lines, self.read(), strict=True) if value["step"] <= step]
         if self.path.exists():
             write_atomic(self.path, b"".join(kept))
+        return len(lines) - len(kept)
 
     def _lines(self) -> list[bytes]:
         if not self.path.exists():

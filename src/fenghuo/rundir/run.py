@@ -202,9 +202,8 @@ class RunDir:
         """Drop measurements made after `step`; for a run that goes on from a checkpoint of that step."""
         if self._lock is None:
             return
-        before = len(self.metrics())
-        self._metrics.trim(step)
-        if self._trackers is not None and len(self.metrics()) < before:
+        dropped = self._metrics.trim(step)
+        if self._trackers is not None and dropped:
             self._trackers.begin_anew(self.metrics())
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -68,9 +68,8 @@ class WandB:
     def __init__(self, run: Path) -> None:
         mode = os.environ.get("WANDB_MODE", "offline")
         if mode != "online":
-            os.environ.setdefault(
-                "WANDB_ERROR_REPORTING", "false"
-            )  # its own crash reports go over the network
+            # Its own crash reports go over the network.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         wandb = _imported("wandb")
         folder = run / "wandb"
         name_file = folder / "id"

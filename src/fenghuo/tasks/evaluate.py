@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fenghuo.corpus.loader import collate
 from fenghuo.net.model import Model
@@ -34,16 +35,23 @@ def batches_by_length(examples: Sequence[TaskExample], pieces: int) -> list[list
     return groups
 
 
-@torch.inference_mode()
-def asked_logits(model: Model, task: Task, examples: Sequence[TaskExample]) -> list[NDArray[Any]]:
-    """Asked logits of each example, (1, C) for classes and (n asked, C) for tags, in the examples' order."""
+def read_in_batches(
+    model: Model, examples: Sequence[TaskExample]
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """The examples' numbers and their flat batch, on the model's device, which is set to answer."""
     model.eval()
     device = next(model.parameters()).device
     none = np.random.default_rng(0)
-    found: list[NDArray[Any]] = [np.zeros(0)] * len(examples)
     for group in batches_by_length(examples, EVALUATION_PIECES):
-        batch = collate([prepare(examples[number], none) for number in group])
-        logits_NC = task.asked(model, to_tensors(batch, device)).float().cpu().numpy()
+        yield group, to_tensors(collate([prepare(examples[number], none) for number in group]), device)
+
+
+@torch.inference_mode()
+def asked_logits(model: Model, task: Task, examples: Sequence[TaskExample]) -> list[NDArray[Any]]:
+    """Asked logits of each example, (1, C) for classes and (n asked, C) for tags, in the examples' order."""
+    found: list[NDArray[Any]] = [np.zeros(0)] * len(examples)
+    for group, batch in read_in_batches(model, examples):
+        logits_NC = task.asked(model, batch).float().cpu().numpy()
         asked = [int((examples[number].labels != -100).sum()) for number in group]
         for number, part in zip(group, np.split(logits_NC, np.cumsum(asked)[:-1]), strict=True):
             found[number] = part

@@ -20,7 +20,7 @@ from tests.corpus.texts import SENTENCES, build, paragraphs, recipe_of, write_pa
 from fenghuo.config import dump_recipe
 from fenghuo.corpus import build as module
 from fenghuo.corpus.build import plan
-from fenghuo.corpus.format import open_shard, read_manifest
+from fenghuo.corpus.format import open_shard, read_manifest, read_shard
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import DataError, DiskError, FenghuoError, ModelError, StoppedError
 from fenghuo.rundir import RunDir
@@ -101,6 +101,19 @@ def test_without_dedup_all_stay(tmp_path: Path, tokenizer_folder: Path) -> None:
     )
     assert result["documents"] == 3
     assert "duplicate" not in result["removed"]
+
+
+def test_a_file_name_in_gbk(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """As old archives hold them; Python tells it with lone surrogates."""
+    write_paragraphs(tmp_path / "in" / "a.txt", [[SENTENCES[0]], [SENTENCES[1]]])
+    named = os.fsencode(tmp_path / "in") + "/语料.txt".encode("gbk")
+    os.rename(tmp_path / "in" / "a.txt", named)
+    result = build(tmp_path / "run", recipe_of(paragraph_input(tmp_path / "in"), tokenizer_folder))
+    assert result["documents"] == 2
+    known = json.loads((tmp_path / "run" / "environment.json").read_bytes())
+    assert os.fsdecode(named) in json.dumps(known, ensure_ascii=False)
+    (path,) = (tmp_path / "run" / "shards").glob("*.arrow")
+    assert read_shard(path).sources[0].endswith(r"/\udcd3\udcef\udcc1\udccf.txt")
 
 
 def test_inputs_of_every_kind_in_order(tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:

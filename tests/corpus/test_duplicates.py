@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fenghuo.corpus import duplicates
-from fenghuo.corpus.clean import signature
 from fenghuo.corpus.duplicates import mark_repeats, save_signatures
+from fenghuo.corpus.signature import signature
 
 if TYPE_CHECKING:
     from pathlib import Path

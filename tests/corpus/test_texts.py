@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 documents = st.lists(
-    st.tuples(odd_text, st.fixed_dictionaries({"source": st.text(max_size=3), "line": st.integers(0, 9)})),
+    st.builds(
+        texts.Text,
+        odd_text,
+        st.text(max_size=3),
+        st.integers(0, 9),
+        st.integers(1, 9),
+        st.sampled_from([b"", b"\x00\xff" * 8]),
+    ),
     max_size=9,
 )
 
 
-def written(path: Path, given: Iterable[tuple[str, dict[str, Any]]]) -> Path:
+def written(path: Path, given: Iterable[texts.Text]) -> Path:
     with texts.Writer(path) as writer:
-        for text, about in given:
-            writer.add(text, about)
+        for one in given:
+            writer.add(one)
     return path
 
 
@@ -39,8 +46,8 @@ def test_it_comes_back(tmp_path_factory: pytest.TempPathFactory, given: Any, tog
 
 
 def test_whole_or_absent(tmp_path: Path) -> None:
-    def given() -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "一", {"line": 1}
+    def given() -> Iterator[texts.Text]:
+        yield texts.Text("一", "a.txt", 0, 1)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -49,7 +56,7 @@ def test_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_a_torn_file_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.zst", [("一二三" * 1000, {"line": 1})])
+    path = written(tmp_path / "a.zst", [texts.Text("一二三" * 1000, "a.txt", 0, 1)])
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DataError, match=r"a\.zst"):
         list(texts.read(path))

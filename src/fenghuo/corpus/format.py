@@ -92,19 +92,17 @@ def write_shard(
     """
     heldout = np.concatenate([part.heldout for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    offsets = _numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     kind = smallest_kind(vocabulary_size)
     signatures = np.concatenate([part.signatures for part in parts])
     columns = {
-        "pieces": _lists(offsets, pa.array(np.concatenate([part.pieces.astype(kind) for part in parts]))),
+        "pieces": _lists(offsets, _numbers(np.concatenate([part.pieces.astype(kind) for part in parts]))),
         "word_start": _lists(offsets, _bits(np.concatenate([part.word_start for part in parts]))),
         "sentence_start": _lists(offsets, _bits(np.concatenate([part.sentence_start for part in parts]))),
         "heldout": _bits(heldout),
-        "source": pa.array(
-            [name for part in parts for name in part.sources], pa.string()
-        ).dictionary_encode(),
+        "source": _names([name for part in parts for name in part.sources]),
         "signature": pa.Array.from_buffers(pa.binary(16), len(heldout), [None, pa.py_buffer(signatures)]),
-        "characters": pa.array(np.concatenate([part.characters for part in parts]), pa.uint32()),
+        "characters": _numbers(np.concatenate([part.characters for part in parts])),
     }
     counts = {
         "documents": len(heldout),
@@ -245,6 +243,25 @@ def _checked(path: Path, line: ShardLine, known: Any) -> list[Any]:
 
 def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values)
+
+
+# Columns are made of buffers: `pa.array` looks for pandas first, which takes longer to import than a shard to write.
+def _numbers(values: NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _names(given: Sequence[str]) -> pa.Array:
+    """As a dictionary array, in the order in which they come first."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(given))}
+    spelled = [name.encode(errors="backslashreplace") for name in names]  # of a file, perhaps in GBK
+    ends = np.cumsum([0, *map(len, spelled)], dtype=np.int32)
+    known = pa.Array.from_buffers(
+        pa.string(), len(names), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+    )
+    places = pa.py_buffer(np.fromiter(map(names.__getitem__, given), np.int32, len(given)))
+    return pa.DictionaryArray.from_buffers(
+        pa.dictionary(pa.int32(), pa.string()), len(given), [None, places], known
+    )
 
 
 def _bits(values: NDArray[np.bool_]) -> pa.Array:

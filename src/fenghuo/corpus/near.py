@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fenghuo.corpus.clean import signature
 from fenghuo.corpus.duplicates import DECIDED_TOGETHER
 from fenghuo.corpus.ngrams import shingles, units_of
 from fenghuo.corpus.order import scattered
+from fenghuo.corpus.signature import signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

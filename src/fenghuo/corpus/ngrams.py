@@ -168,13 +168,13 @@ def _table() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """
     folded = np.arange(_TABLE + 1, dtype=np.uint32)
     kinds = np.zeros(_TABLE + 1, np.uint8)
-    joining = _joining()
+    joins = joining()
     for code in range(_TABLE):
         one = _folded(chr(code))
         classes = {unicodedata.category(character)[0] for character in one}
         if not classes & set("LNM"):
             continue
-        if len(one) != 1 or one in joining:
+        if len(one) != 1 or one in joins:
             kinds[code] = _ODD
             continue
         folded[code] = ord(one)
@@ -183,7 +183,8 @@ def _table() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     return folded, kinds
 
 
-def _joining() -> set[str]:
+@cache
+def joining() -> set[str]:
     """Characters that may be one with the character before them, or change places with a mark beside them."""
     parts = [unicodedata.decomposition(chr(code)).split() for code in range(_TABLE)]
     second = {chr(int(part[1], 16)) for part in parts if len(part) == 2 and not part[0].startswith("<")}

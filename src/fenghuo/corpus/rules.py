@@ -13,14 +13,14 @@ from fenghuo.corpus.contamination import Index, Rows, read_index
 from fenghuo.corpus.near import band_keys, bands_of, save_keys
 from fenghuo.corpus.ngrams import in_groups
 from fenghuo.corpus.recipe import DecontaminateRecipe
+from fenghuo.corpus.texts import length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from datatrove.data import Document
-
     from fenghuo.corpus.recipe import NearRecipe
+    from fenghuo.corpus.texts import Text
 
 
 class SignNear(PipelineStep):  # type: ignore[misc]
@@ -32,10 +32,10 @@ class SignNear(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.folder, self.recipe = folder, recipe
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Text]:
         how = self.recipe.similarity, self.recipe.permutations
         keys = []
-        for group in in_groups(data, _length):
+        for group in in_groups(data, length):
             keys.append(band_keys([document.text for document in group], *how))
             yield from group
         save_keys(self.folder / f"{rank:05d}.npy", keys, bands_of(*how)[0])
@@ -51,12 +51,12 @@ class Decontaminate(PipelineStep):  # type: ignore[misc]
         self.recipe, self.simplified = recipe, simplified
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Text]:
         index, rows = _index(self.recipe.model_dump_json(), self.simplified)
         count = Count()
         documents_of_row = np.zeros(len(rows.of), np.int64)
         documents_of_file = np.zeros(len(rows.files), np.int64)
-        for group in in_groups(data, _length):
+        for group in in_groups(data, length):
             documents, found = index.search([document.text for document in group])
             np.add.at(documents_of_row, found, 1)
             pairs = np.unique(np.stack([documents, rows.of[found].astype(np.int64)]), axis=1)
@@ -73,10 +73,6 @@ class Decontaminate(PipelineStep):  # type: ignore[misc]
             "rows": np.stack([hit, documents_of_row[hit]], axis=1).tolist(),
             "files": documents_of_file.tolist(),
         }
-
-
-def _length(document: Document) -> int:
-    return len(document.text)
 
 
 @cache  # once a process, not once a task

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus import texts
-from fenghuo.corpus.clean import Cleaner, Count, signature
+from fenghuo.corpus.clean import Cleaner, Count
 from fenghuo.corpus.duplicates import save_signatures
 from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
@@ -26,6 +25,7 @@ from fenghuo.corpus.ngrams import in_groups
 from fenghuo.corpus.parts import read_parts
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
+from fenghuo.corpus.signature import signatures
 from fenghuo.rundir import write_json
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.words import Segmenter, load_segmenter, spans_of_joined, word_starts
@@ -55,7 +55,7 @@ class Read(PipelineStep):  # type: ignore[misc]
         self.parts = parts
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         bad: list[tuple[int, BadLine]] = []
         documents = characters = 0
         for number, part in enumerate(read_parts(self.parts)[rank]):
@@ -66,8 +66,7 @@ class Read(PipelineStep):  # type: ignore[misc]
             for found in read_range(part, set_aside):
                 documents += 1
                 characters += len(found.text)
-                place = {"source": found.source, "range": number, "line": found.line}
-                yield Document(found.text, id="", metadata=place)
+                yield texts.Text(found.text, found.source, number, found.line)
         lines = [{"range": number, **asdict(line)} for number, line in bad]
         self.figures = {"documents": documents, "characters": characters, "bad_lines": lines}
 
@@ -82,7 +81,7 @@ class Clean(PipelineStep):  # type: ignore[misc]
         self.recipe = recipe
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         clean = Cleaner(self.recipe)
         for document in data:
             text = clean(document.text)
@@ -96,7 +95,7 @@ class Clean(PipelineStep):  # type: ignore[misc]
 
 
 class Sign(PipelineStep):  # type: ignore[misc]
-    """The signatures of this task's documents, into a file; each is its document's id from then on."""
+    """The signatures of this task's documents, into a file and to each document."""
 
     name, type = "sign", "fenghuo"
 
@@ -104,13 +103,13 @@ class Sign(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.folder = folder
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         found = bytearray()
-        for document in data:
-            signed = signature(document.text)
-            found += signed
-            document.id = signed.hex()
-            yield document
+        for group in in_groups(data, texts.length, _TOGETHER):
+            for document, signed in zip(group, _signatures(group), strict=True):
+                found += signed
+                document.signature = signed
+                yield document
         save_signatures(self.folder / f"{rank:05d}.npy", found)
 
 
@@ -123,10 +122,10 @@ class Store(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.folder = folder
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         with texts.Writer(self.folder / f"{rank:05d}.zst") as writer:
             for document in data:
-                writer.add(document.text, {"id": document.id, **document.metadata})
+                writer.add(document)
                 yield document
 
 
@@ -139,9 +138,8 @@ class Stored(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.folder = folder
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        for text, metadata in texts.read(self.folder / f"{rank:05d}.zst"):
-            yield Document(text, id=metadata.pop("id"), metadata=metadata)
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
+        return texts.read(self.folder / f"{rank:05d}.zst")
 
 
 class Keep(PipelineStep):  # type: ignore[misc]
@@ -159,14 +157,15 @@ class Keep(PipelineStep):  # type: ignore[misc]
         self.folder, self.shown = folder, shown
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         repeats = np.load(self.folder / f"{rank:05d}.npy").tolist()
         asked = json.loads(self.shown.read_bytes()) if self.shown.exists() else []
         wanted = {document for cluster in asked for part, document in cluster if part == rank}
         removed, heads = dict[str, Count](), list[dict[str, Any]]()
         for number, (document, repeated) in enumerate(zip(data, repeats, strict=True)):
             if number in wanted:
-                heads.append({"document": number, "text": document.text[:_HEAD], **document.metadata})
+                place = {"source": document.source, "range": document.range, "line": document.line}
+                heads.append({"document": number, "text": document.text[:_HEAD], **place})
             if repeated:
                 rule = "near_duplicate" if repeated == NEAR else "duplicate"
                 removed.setdefault(rule, Count()).add(document.text, len(document.text))
@@ -185,7 +184,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
         self.folder, self.tokenizer, self.segmenter, self.heldout = folder, tokenizer, segmenter, heldout
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         tokenizer, segmenter = plain_tokenizer(self.tokenizer), _segmenter(self.segmenter)
         fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
         waiting: list[Documents] = []
@@ -200,7 +199,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
             waiting.clear()
 
         lengths = dict[str, list[int]]()
-        for group in in_groups(data, lambda document: len(document.text), _TOGETHER):
+        for group in in_groups(data, texts.length, _TOGETHER):
             found, removed = self._cut(group, tokenizer, segmenter)
             for text in removed:  # characters of private use, or marks that a normalizer takes away
                 empty.add(text, len(text))
@@ -220,7 +219,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
         return iter(())
 
     def _cut(
-        self, group: Sequence[Document], tokenizer: Tokenizer, segmenter: Segmenter
+        self, group: Sequence[texts.Text], tokenizer: Tokenizer, segmenter: Segmenter
     ) -> tuple[Documents, list[str]]:
         """The documents, and the texts of those that have no piece."""
         given = [document.text for document in group]
@@ -228,15 +227,15 @@ class Shards(PipelineStep):  # type: ignore[misc]
         joined = "\n".join(given)
         spans = spans_of_joined(segmenter, given)
         kept = np.flatnonzero(lengths).tolist()
-        signatures = np.frombuffer(b"".join(_signed(group[at]) for at in kept), "<u8").reshape(-1, 2)
+        signed = np.frombuffer(b"".join(_signatures([group[at] for at in kept])), "<u8").reshape(-1, 2)
         found = Documents(
             pieces=pieces.ids.astype(smallest_kind(tokenizer.vocabulary.size)),
             word_start=word_starts(pieces, spans, joined),
             sentence_start=sentence_starts(pieces.starts, joined),
             lengths=lengths[kept],
-            heldout=signatures[:, 0] < np.uint64(int(self.heldout * (1 << 64))),
-            sources=[group[at].metadata["source"] for at in kept],
-            signatures=signatures,
+            heldout=signed[:, 0] < np.uint64(int(self.heldout * (1 << 64))),
+            sources=[group[at].source for at in kept],
+            signatures=signed,
             characters=np.array([len(given[at]) for at in kept], np.uint32),
         )
         return found, [given[at] for at in np.flatnonzero(lengths == 0).tolist()]
@@ -251,15 +250,17 @@ class Report(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.folder, self.steps = folder, steps
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         deque(data, maxlen=0)
         figures = {step.name: step.figures for step in self.steps if hasattr(step, "figures")}
         write_json(self.folder / f"{rank:05d}.json", figures)
         return iter(())
 
 
-def _signed(document: Document) -> bytes:
-    return bytes.fromhex(document.id) if document.id else signature(document.text)
+def _signatures(group: Sequence[texts.Text]) -> list[bytes]:
+    if all(document.signature for document in group):  # a pass before this one signed them
+        return [document.signature for document in group]
+    return signatures([document.text for document in group])
 
 
 def count_up(so_far: dict[str, int], found: Documents, unknown: int) -> dict[str, int]:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from datatrove.data import Document
-
+    from fenghuo.corpus.texts import Text
     from fenghuo.text.tokenizer import Tokenizer
 
 _SAMPLE_PIECES = 40
@@ -51,7 +50,7 @@ class Take(PipelineStep):  # type: ignore[misc]
         self.tokenizer, self.fingerprints = tokenizer, fingerprints
         self.figures: dict[str, Any] = {}
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Text]:
         one, tokenizer = taken(self.shards)[rank], plain_tokenizer(self.tokenizer)
         target = self.folder / f"taken-{rank:05d}.arrow"
         check_bytes(one.path, one.line)

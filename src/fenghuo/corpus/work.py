@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fenghuo.corpus.files import Range
     from fenghuo.corpus.near import Clusters
 
+_LAYOUT = 2  # of the folder: one of another version is done anew
+
 
 class Work:
     """`.work` in the run folder, emptied where it belongs to other input; paths in it are absolute, for clusters."""
@@ -33,7 +35,7 @@ class Work:
         self.taken_bytes = [one.line.size_bytes for one in taken]
         self.home, self.shards = run.absolute() / ".work", run.absolute() / "shards"
         self.parts_file, self.taken_file = self.home / "parts.jsonl", self.home / "taken.json"
-        plan = json.dumps([parts_as_text(parts), [one.line.sha256 for one in taken], fingerprints])
+        plan = json.dumps([_LAYOUT, parts_as_text(parts), [one.line.sha256 for one in taken], fingerprints])
         note = self.home / "plan.json"
         if not note.is_file() or note.read_text(encoding="utf-8") != plan:
             self.remove()

@@ -27,13 +27,13 @@ _TEMPORARY, _ASIDE = ".writing-", ".replaced-"
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader, at any moment and after any crash, sees the old bytes or the new ones.
 
-    Missing folders above are made. Text is UTF-8.
+    Missing folders above are made. Text is UTF-8; a lone surrogate, as of a file name in GBK, is spelled as JSON does.
 
     Raises:
         DiskError: the system refused; the old file, if there was one, is untouched.
     """
     with file_atomic(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import unicodedata
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -65,11 +66,10 @@ class RjiebaSegmenter:
     def spans(self, text: str) -> NDArray[np.int64]:
         """`cut` as (n, 2), in a fraction of the time."""
         # `cut` and adding up is three times as fast as `tokenize`, which gives places.
-        lengths: list[int] = []
-        for part in _parts(clean_characters(text)):
-            lengths += map(len, self._cut(part))
-        spans = np.zeros((len(lengths), 2), np.int64)
-        spans[:, 1] = np.cumsum(lengths)
+        words = chain.from_iterable(map(self._cut, _parts(clean_characters(text))))
+        ends = np.cumsum(np.fromiter(map(len, words), np.int64))
+        spans = np.zeros((len(ends), 2), np.int64)
+        spans[:, 1] = ends
         spans[1:, 0] = spans[:-1, 1]
         if spans[-1:, 1].sum() != len(text):
             raise RuntimeError(f"{self.name}: its words are not the {len(text)} characters of the text")

@@ -1,6 +1,5 @@
-"""Who runs the tasks of a pass: datatrove's executors, on this machine or on a cluster.
-
-The local one works over a pool of processes that can be stopped and whose deaths are noticed.
+"""Who runs the tasks of a pass: processes of this machine, which can be stopped and whose deaths are noticed, or a
+cluster.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from datatrove.executor.local import LocalPipelineExecutor
-from loguru import logger
-
 from fenghuo.cores import usable_cores
 from fenghuo.errors import FenghuoError
 from fenghuo.workers import open_pool
@@ -34,70 +30,28 @@ if TYPE_CHECKING:
 
     Execute = Callable[[list[Any], int, Path, Callable[[int], None]], None]  # pipeline, tasks, home, done
 
+_COMPLETED = "completions"  # datatrove's folder, which Slurm's jobs write to
 
-class Executor(LocalPipelineExecutor):  # type: ignore[misc]
-    """Runs the tasks that are not completed yet.
 
-    datatrove's own pool waits for ever when a worker is killed for want of memory, and cannot be told to stop.
+def run_task(pipeline: list[Any], task: int, tasks: int, home: Path) -> None:
+    """Run one task in this process, and note in `home`, as datatrove does, that it is completed."""
+    data: Any = ()
+    for step in pipeline:
+        data = step(data, task, tasks)
+    deque(data, maxlen=0)
+    (home / _COMPLETED).mkdir(parents=True, exist_ok=True)
+    (home / _COMPLETED / f"{task:05d}").touch()
 
-    Args:
-        home: where completed tasks are noted.
-        pool: None works in this process.
-        done: called with the number of each task that is completed, also before this run.
-    """
 
-    def __init__(
-        self,
-        pipeline: list[Any],
-        *,
-        tasks: int,
-        home: Path,
-        pool: ProcessPoolExecutor | None,
-        done: Callable[[int], None],
-    ) -> None:
-        logger.disable("datatrove")  # its log is for clusters; ours is the run's
-        super().__init__(pipeline, tasks=tasks, logging_dir=str(home))
-        self.pool, self.done = pool, done
-
-    def run(self) -> None:
-        """Run them. Raises whatever a task raises, and FenghuoError where a worker died."""
-        open_tasks = self.left()
-        if self.pool is None:
-            for task in open_tasks:
-                deepcopy(self)._run_for_rank(task)
-                self.done(task)
-            return
-        futures = {self.pool.submit(run_task, self, task): task for task in open_tasks}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                self.done(futures[future])
-        except BrokenProcessPool as problem:
-            raise FenghuoError(
-                "a worker process died, perhaps for want of memory; what is completed is kept: "
-                "the same command goes on, and executor.workers needs less memory when it is smaller"
-            ) from problem
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def left(self) -> list[int]:
-        """The tasks that are not completed; the others are said to be done."""
-        left: list[int] = self.get_incomplete_ranks()
-        for task in sorted(set(range(self.tasks)) - set(left)):
-            self.done(task)
-        return left
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
-        """datatrove's, less a log and statistics for every task, which cost 60 ms and which nobody reads."""
-        data: Any = ()
-        for step in self.pipeline:
-            data = step(data, rank, self.world_size)
-        deque(data, maxlen=0)
-        self.mark_rank_as_completed(rank)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"pool": None, "done": None}
+def tasks_left(tasks: int, home: Path, done: Callable[[int], None]) -> list[int]:
+    """The tasks that are not completed; the others are said to be done."""
+    left = []
+    for task in range(tasks):
+        if (home / _COMPLETED / f"{task:05d}").exists():
+            done(task)
+        else:
+            left.append(task)
+    return left
 
 
 @contextmanager
@@ -127,7 +81,25 @@ def open_executor(recipe: ExecutorRecipe, most: int) -> Iterator[Execute]:
 def _run_here(
     pool: ProcessPoolExecutor | None, pipeline: list[Any], tasks: int, home: Path, done: Callable[[int], None]
 ) -> None:
-    Executor(pipeline, tasks=tasks, home=home, pool=pool, done=done).run()
+    waiting = tasks_left(tasks, home, done)
+    if pool is None:
+        for task in waiting:
+            run_task(deepcopy(pipeline), task, tasks, home)  # steps count what they see
+            done(task)
+        return
+    futures = {pool.submit(run_task, pipeline, task, tasks, home): task for task in waiting}
+    try:
+        for future in as_completed(futures):
+            future.result()
+            done(futures[future])
+    except BrokenProcessPool as problem:
+        raise FenghuoError(
+            "a worker process died, perhaps for want of memory; what is completed is kept: "
+            "the same command goes on, and executor.workers needs less memory when it is smaller"
+        ) from problem
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 @contextmanager
@@ -172,12 +144,6 @@ def interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run_task(executor: Executor, task: int) -> None:
-    """Run one task in this process."""
-    executor._run_for_rank(task)
-
-
 def _begin_worker() -> None:
-    logger.disable("datatrove")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism

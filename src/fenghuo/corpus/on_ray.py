@@ -11,9 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
-from fenghuo.corpus.executor import Executor, run_task
+from fenghuo.corpus.executor import run_task, tasks_left
 from fenghuo.errors import FenghuoError, MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -55,22 +53,21 @@ def run_on_ray(
         FenghuoError: a worker died again and again. And whatever a task raises.
     """
     ray = _ray()
-    executor = Executor(pipeline, tasks=tasks, home=home, pool=None, done=done)
     memory_bytes = recipe.memory_gb << 30
     if all(node["Resources"].get("memory", 0) < memory_bytes for node in ray.nodes() if node["Alive"]):
         raise RecipeError(
             f"executor.memory_gb: no machine of the Ray cluster has {recipe.memory_gb} GB for a task"
         )
     work = ray.remote(num_cpus=1, memory=memory_bytes)(_work)
-    shared = ray.put(executor)
-    waiting = executor.left()
+    shared = ray.put(pipeline)
+    waiting = tasks_left(tasks, home, done)
     running: dict[Any, int] = {}
     most = recipe.workers or len(waiting)
     try:
         while waiting or running:
             while waiting and len(running) < most:
                 task = waiting.pop(0)
-                running[work.remote(shared, task, os.getcwd())] = task
+                running[work.remote(shared, task, tasks, home, os.getcwd())] = task
             for ended in ray.wait(list(running))[0]:
                 ray.get(ended)
                 done(running.pop(ended))
@@ -86,8 +83,7 @@ def run_on_ray(
                 ray.cancel(one, force=True)
 
 
-def _work(executor: Executor, task: int, folder: str) -> None:
+def _work(pipeline: list[Any], task: int, tasks: int, home: Path, folder: str) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tasks are the parallelism
-    logger.disable("datatrove")
     os.chdir(folder)  # the recipe's paths are told from where the command was given
-    run_task(executor, task)
+    run_task(pipeline, task, tasks, home)

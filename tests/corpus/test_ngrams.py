@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.text.odd_text import odd_text
 
-from fenghuo.corpus.ngrams import in_groups, ngrams, runs, shingles, units_of
+from fenghuo.corpus.ngrams import ngrams, runs, shingles, units_of
 
 WORDS = st.lists(
     st.sampled_from([*"语言模型很好の안", "bert", "GPT4", "Straße", "，", " ", "㎏", "e\u0301", "𠀀", "😀"]),
@@ -90,11 +89,3 @@ def test_a_short_text_is_one_shingle() -> None:
     assert offsets.tolist() == [0, 1, 2, 3, 5]
     assert hashes[0] == hashes[5]
     assert hashes[1] == hashes[2]  # neither has a unit: whoever asks must look
-
-
-def test_groups_keep_order_and_lose_nothing() -> None:
-    items = ["字" * size for size in (70_000, 1, 1, 65_535, 5, 65_536)]
-    groups = list(in_groups(items, len))
-    assert [one for group in groups for one in group] == items
-    assert [len(group) for group in groups] == [1, 3, 2]
-    assert np.sum([len(group) for group in groups]) == len(items)

@@ -15,7 +15,8 @@ import numpy as np
 
 from fenghuo.corpus.evaluation import find_evaluation, read_evaluation
 from fenghuo.corpus.language import simplifier
-from fenghuo.corpus.ngrams import Units, in_groups, ngrams, runs, units_of
+from fenghuo.corpus.ngrams import HASHED_TOGETHER, Units, ngrams, runs, units_of
+from fenghuo.text.groups import in_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +43,7 @@ class Index:
     def __init__(self, texts: Iterable[tuple[int, str]], *, length: int, shortest: int) -> None:
         self.length, self.shortest = length, shortest
         long, heads = [_no_entries()], [_no_entries()]
-        for group in in_groups(texts, lambda one: len(one[1])):
+        for group in in_groups(texts, lambda one: len(one[1]), HASHED_TOGETHER):
             rows = np.array([row for row, _ in group], np.uint32)
             units = units_of([text for _, text in group])
             hashes, begins = ngrams(units, length)

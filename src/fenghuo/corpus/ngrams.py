@@ -9,20 +9,18 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fenghuo.corpus.order import GOLDEN, scattered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     Hashes = NDArray[np.uint64]
-
-Item = TypeVar("Item")
 
 _IN_WORD, _ALONE, _ODD = 1, 2, 3  # 0 is what stands between
 # Characters that are words, or parts of words that no blank parts: Thai to Khmer, and East Asian but for Hangul.
@@ -30,7 +28,7 @@ _WITHOUT_BLANKS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80
 _BASE = int(GOLDEN)  # odd, so it has an inverse modulo 2^64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _TABLE = 1 << 16
-_TOGETHER = 1 << 16  # characters that are hashed at once: numpy costs something a call
+HASHED_TOGETHER = 1 << 16  # characters, for `in_groups`
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +81,6 @@ def _codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint8],
         kinds[far[(beyond >= 0x20000) & (beyond < 0x3FFFE)]] = _ALONE  # Chinese; symbols lie between
         kinds[far[(beyond >= 0x1D400) & (beyond < 0x1D800)]] = _ODD  # letters of mathematics
     return codes, kinds, lengths
-
-
-def in_groups(
-    items: Iterable[Item], length: Callable[[Item], int], together: int = _TOGETHER
-) -> Iterator[list[Item]]:
-    """Neighbouring items together, as many as are worth a call: those that reach a length of `together`."""
-    group, total = list[Item](), 0
-    for one in items:
-        group.append(one)
-        total += length(one)
-        if total >= together:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
 
 
 def ngrams(units: Units, length: int) -> tuple[Hashes, NDArray[np.int64]]:

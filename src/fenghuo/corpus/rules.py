@@ -11,9 +11,10 @@ from datatrove.pipeline.base import PipelineStep
 from fenghuo.corpus.clean import Count
 from fenghuo.corpus.contamination import Index, Rows, read_index
 from fenghuo.corpus.near import band_keys, bands_of, save_keys
-from fenghuo.corpus.ngrams import in_groups
+from fenghuo.corpus.ngrams import HASHED_TOGETHER
 from fenghuo.corpus.recipe import DecontaminateRecipe
 from fenghuo.corpus.texts import length
+from fenghuo.text.groups import in_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ class SignNear(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Text]:
         how = self.recipe.similarity, self.recipe.permutations
         keys = []
-        for group in in_groups(data, length):
+        for group in in_groups(data, length, HASHED_TOGETHER):
             keys.append(band_keys([document.text for document in group], *how))
             yield from group
         save_keys(self.folder / f"{rank:05d}.npy", keys, bands_of(*how)[0])
@@ -56,7 +57,7 @@ class Decontaminate(PipelineStep):  # type: ignore[misc]
         count = Count()
         documents_of_row = np.zeros(len(rows.of), np.int64)
         documents_of_file = np.zeros(len(rows.files), np.int64)
-        for group in in_groups(data, length):
+        for group in in_groups(data, length, HASHED_TOGETHER):
             documents, found = index.search([document.text for document in group])
             np.add.at(documents_of_row, found, 1)
             pairs = np.unique(np.stack([documents, rows.of[found].astype(np.int64)]), axis=1)

@@ -21,12 +21,12 @@ from fenghuo.corpus.duplicates import save_signatures
 from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
 from fenghuo.corpus.near import NEAR
-from fenghuo.corpus.ngrams import in_groups
 from fenghuo.corpus.parts import read_parts
 from fenghuo.corpus.read import BadLine, read_range
 from fenghuo.corpus.sentences import sentence_starts
 from fenghuo.corpus.signature import signatures
 from fenghuo.rundir import write_json
+from fenghuo.text.groups import in_groups
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.text.words import Segmenter, load_segmenter, spans_of_joined, word_starts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         keep_pretraining=True,
         say=run.log,
     )
-    inputs = [("corpus", corpus_file(recipe.corpus))]
-    inputs += [("model", weights_file(recipe.model.folder))] if recipe.model.folder else []
-    inputs += [("data", path) for path in recipe.probe.files()] if recipe.probe else []
-    run.environment(seed=recipe.train.seed, inputs=inputs)
+    run.environment(seed=recipe.train.seed, inputs=_inputs(recipe))
     probe = None if recipe.probe is None else Probe(recipe.probe, tokenizer, model.config)
 
     if recipe.train.parallel == "fsdp":
@@ -150,24 +148,32 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     if figures is None:  # all steps were taken by a process before this one
         figures = evaluate(last=True)
     put_together(model)
-    if not world.is_first:
-        return
-    accuracy = f"{questions.names[0]}_accuracy"
-    save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
-    tokenizer.save(run.model)
-    result = {
-        "role": "pretrained",
-        "task": "pretrain",
-        "metric": f"heldout_{accuracy}",
-        "value": figures.get(accuracy),
-        "figures": figures,
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "steps": session.done,
-        "examples": len(source),
-        **session.result(),
-    }
-    write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
-    run.finish(result)
+    if world.is_first:
+        metric = f"{questions.names[0]}_accuracy"
+        save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
+        tokenizer.save(run.model)
+        result = {
+            "role": "pretrained",
+            "task": "pretrain",
+            "metric": f"heldout_{metric}",
+            "value": figures.get(metric),
+            "figures": figures,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "steps": session.done,
+            "examples": len(source),
+            **session.result(),
+        }
+        write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
+        run.finish(result)
+
+
+def _inputs(recipe: PretrainRecipe) -> list[tuple[str, Path]]:
+    found = [("corpus", corpus_file(recipe.corpus))]
+    if recipe.model.folder:
+        found.append(("model", weights_file(recipe.model.folder)))
+    if recipe.probe:
+        found += [("data", path) for path in recipe.probe.files()]
+    return found
 
 
 def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE) -> Curriculum:

@@ -17,6 +17,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from fenghuo.errors import DataError, RecipeError
 from fenghuo.text.folder import bert_files
+from fenghuo.text.groups import in_groups
 from fenghuo.text.runs import ALONE, RUN
 from fenghuo.text.tokenizer import Tokenizer, clean_characters
 
@@ -114,15 +115,7 @@ def bounded(words: Counter[str]) -> Counter[str]:
 
 def joined_up(texts: Iterable[str]) -> Iterator[str]:
     """The texts, many short ones as one: counting costs something a text."""
-    waiting: list[str] = []
-    length = 0
-    for text in texts:
-        waiting.append(text)
-        length += len(text)
-        if length >= _COUNTED_TOGETHER:
-            yield "\n".join(waiting)
-            waiting, length = [], 0
-    yield "\n".join(waiting)
+    return map("\n".join, in_groups(texts, len, _COUNTED_TOGETHER))
 
 
 def _most_frequent(

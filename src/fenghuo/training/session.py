@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from torch import nn
 from fenghuo.errors import DivergedError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_json
+from fenghuo.training.best import Best
 from fenghuo.training.course import ByClock, BySteps
 from fenghuo.training.loop import Arrays, Learner, Step, UntakenError, loss_scaler, steps
 from fenghuo.training.modules import compile_layers, recompute_layers
@@ -40,19 +41,6 @@ from fenghuo.training.world import ALONE, World
 
 Cursor = tuple[int, ...]  # of the next batch: (epoch, batch), or what a stage's own `iterate` takes
 Iterate = Callable[[Cursor], Iterator[tuple[Cursor, Sequence[Arrays]]]]
-
-
-@dataclass(slots=True)
-class Best:
-    """The best evaluation so far."""
-
-    score: float | None = None
-    step: int = 0
-    worse: int = 0
-    """Evaluations since then."""
-    figures: dict[str, float] = field(default_factory=dict)
-    over: bool = False
-    """Whether patience has run out, so that no step follows."""
 
 
 def iterate_from(
@@ -210,14 +198,9 @@ class Session:
         self.run.log(f"step {self.done}: dev {told}")
         number = self.first + self.done
         self.run.metric(number, **{f"dev/{name}": value for name, value in figures.items()})
-        if self.best.score is None or score > self.best.score:
-            self.best = Best(score, self.done, 0, dict(figures))
-            weights = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.best.hear(score, self.done, figures, patience=patience):
             # Earlier ones stay until `save`: a run killed before it goes on from a checkpoint that names one of them.
-            write_checkpoint(self._bests, step=self.done, tensors=weights, values={}, keep=None)
-        else:
-            self.best.worse += 1
-        self.best.over = patience is not None and self.best.worse >= patience
+            self.best.keep(self.model, self._bests)
         if self.best.over:
             self.run.log(f"no better score in {patience} evaluations: stopping early")
         return not self.best.over
@@ -231,12 +214,7 @@ class Session:
         if self._stop.asked:
             self.save()
             self._stop_here()
-        if self.best.score is None:
-            return
-        checkpoint = read_checkpoint(self._bests / f"step-{self.best.step}")
-        self.model.load_state_dict(
-            {name.removeprefix("model/"): tensor for name, tensor in checkpoint.tensors.items()}
-        )
+        self.best.restore(self.model, self._bests)
 
     def result(self) -> dict[str, float]:
         """What result.json says of the time: that in steps, and under a budget all of it."""

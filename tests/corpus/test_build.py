@@ -299,8 +299,13 @@ def test_a_worker_that_dies_is_told(
     from fenghuo.corpus import executor
 
     monkeypatch.setattr(executor, "run_task", _die)
+    run = RunDir.open(tmp_path / "run", verb="corpus", recipe=recipe)
     with pytest.raises(FenghuoError, match="a worker process died"):
-        build(tmp_path / "run", recipe)
+        module.run(recipe, run)
+    run.close()
+    monkeypatch.undo()
+    fewer = recipe.model_copy(update={"executor": recipe.executor.model_copy(update={"workers": 1})})
+    assert build(tmp_path / "run", fewer)["documents"] == 40  # as the message says
 
 
 def _die(*_: object) -> None:

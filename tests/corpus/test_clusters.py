@@ -15,6 +15,7 @@ from tests.corpus.texts import build, paragraphs, recipe_of, write_paragraphs
 
 from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.corpus import on_slurm
+from fenghuo.corpus.executor import run_task, tasks_left
 from fenghuo.corpus.recipe import CorpusRecipe, ExecutorRecipe
 from fenghuo.errors import FenghuoError, UsageError
 
@@ -63,6 +64,16 @@ def given(folder: Path, tokenizer: Path, number: int = 24, **values: Any) -> Cor
 
 def manifest(run: Path) -> Any:
     return json.loads((run / "shards" / "manifest.json").read_bytes())
+
+
+def test_completed_tasks_are_noted_as_datatrove_notes_them(tmp_path: Path) -> None:
+    theirs = on_slurm.Executor(ExecutorRecipe(kind="slurm"), [], tasks=4, home=tmp_path)
+    run_task([], 3, 4, tmp_path)
+    assert theirs.get_incomplete_ranks() == [0, 1, 2]
+    theirs.mark_rank_as_completed(1)
+    completed: list[int] = []
+    assert tasks_left(4, tmp_path, completed.append) == [0, 2]
+    assert completed == [1, 3]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,19 @@ def test_no_module_loads_torch() -> None:
 )
 def test_light_modules_stay_light(module: str, absent: set[str]) -> None:
     assert not loaded(f"import {module}") & absent
+
+
+def test_a_shard_is_written_and_read_without_pandas(tmp_path: Path) -> None:
+    """Its import would take longer than a small corpus."""
+    code = f"""
+import numpy as np
+from pathlib import Path
+from fenghuo.corpus.format import Documents, read_shard, write_shard
+starts = np.ones(3, np.bool_)
+given = Documents(np.arange(3), starts, starts, np.array([2, 1]), starts[:2], ["a", "b"],
+                  np.zeros((2, 2), np.uint64), np.ones(2, np.uint32))
+path = Path({str(tmp_path / "a.arrow")!r})
+write_shard(path, [given], vocabulary_size=9, fingerprints={{}})
+assert read_shard(path).pieces.tolist() == [0, 1, 2]
+"""
+    assert "pandas" not in loaded(code)

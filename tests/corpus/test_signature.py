@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,9 +39,28 @@ def test_many_at_once_are_those_of_one_after_another(texts: list[str]) -> None:
     assert signatures(texts) == list(map(signature, texts))
 
 
-def test_every_character_beside_another() -> None:
-    """And alone: no character changes what becomes of its neighbour, unless the table says so."""
-    for first in range(0, 0x30000, 0x1000):
+def test_every_character() -> None:
+    """Alone, behind an ideograph, and in front of a letter; of the empty planes their beginnings."""
+    for first in (*range(0, 0x30000, 0x1000), *range(0x30000, 0x110000, 0x10000)):
         characters = list(map(chr, range(first, first + 0x1000)))
         for texts in (characters, [f"的{c}" for c in characters], [f"{c}e" for c in characters]):
             assert signatures(texts) == list(map(signature, texts))
+
+
+def test_characters_that_become_one() -> None:
+    """Or change places: also where a mark that goes stood between them."""
+    parts = [unicodedata.decomposition(chr(code)).split() for code in range(0x110000)]
+    pairs = [
+        chr(int(a, 16)) + chr(int(b, 16)) for a, b in (two for two in parts if len(two) == 2) if "<" not in a
+    ]
+    assert len(pairs) > 900
+    pairs += [
+        "\u1100\u1161",
+        "가\u11a8",
+        "\u0301\u0323",
+        "\u0323\u0301",
+        "\u05b0\u05bc",
+        "\U000110a5\U000110ba",
+    ]
+    for texts in (pairs, [f"{a}\u200d{b}" for a, b in pairs], [f"x{pair}y" for pair in pairs]):
+        assert signatures(texts) == list(map(signature, texts))

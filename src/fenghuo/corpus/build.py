@@ -52,6 +52,8 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     run.environment(seed=None, inputs=[*extend.inputs_of(recipe.extend), *data])
     parts = cut_into_parts(files, recipe.shards.input_mb)
     work = Work(run.path, parts, taken, fingerprints)
+    if work.is_other:
+        run.log("what is done so far was done by another version: beginning anew")
     size_mb = sum(part.size_bytes for group in parts for part in group) / 1e6
     run.log(f"{len(files)} files, about {size_mb:,.1f} MB of text, in {len(parts)} parts")
     if taken:
@@ -104,7 +106,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
 
 def _build(recipe: CorpusRecipe, work: Work) -> None:
     """The passes: read, clean and sign; decide what repeats; write. Without anything to decide, one."""
-    # datatrove takes a second to import: not before it is needed.
+    # They take half a second to import: not before they are needed.
     try:
         from fenghuo.corpus import rules, steps
         from fenghuo.corpus.executor import interrupted_by_sigterm, open_executor

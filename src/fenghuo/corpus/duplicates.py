@@ -19,7 +19,7 @@ _SIGNED = np.dtype([("low", "<u8"), ("high", "<u8"), ("place", "<i8")])
 
 
 def save_signatures(path: Path, signatures: bytes | bytearray) -> None:
-    """Keep a part's signatures (see `clean.signature`), one after another, in the order of its documents: (n, 2)."""
+    """Keep the signatures of a part's documents, in order: (n, 2)."""
     with path.open("wb") as file:
         np.save(file, np.frombuffer(signatures, "<u8").reshape(-1, 2))
 

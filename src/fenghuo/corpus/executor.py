@@ -84,7 +84,7 @@ def _run_here(
     waiting = tasks_left(tasks, home, done)
     if pool is None:
         for task in waiting:
-            run_task(deepcopy(pipeline), task, tasks, home)  # steps count what they see
+            run_task(deepcopy(pipeline), task, tasks, home)  # as fresh as a worker's copy
             done(task)
         return
     futures = {pool.submit(run_task, pipeline, task, tasks, home): task for task in waiting}

@@ -38,7 +38,7 @@ class Documents:
     lengths: NDArray[np.int64]  # (S,)
     heldout: NDArray[np.bool_]  # (S,)
     sources: list[str]  # S
-    signatures: NDArray[np.uint64]  # (S, 2), see `clean.signature`
+    signatures: NDArray[np.uint64]  # (S, 2), see `signature.signature`
     characters: NDArray[np.uint32]  # (S,) of the text
 
     def take(self, wanted: NDArray[np.bool_]) -> Documents:
@@ -126,11 +126,11 @@ def open_shard(path: Path) -> Shard:
     with _reading(path) as batch:
         lists = batch.column("pieces")
         return Shard(
-            pieces=lists.values.to_numpy(zero_copy_only=True),
+            pieces=_view(lists.values),
             word_bits=_bytes_of(batch.column("word_start").values),
             sentence_bits=_bytes_of(batch.column("sentence_start").values),
-            offsets=lists.offsets.to_numpy(zero_copy_only=True),
-            heldout=batch.column("heldout").to_numpy(zero_copy_only=False),
+            offsets=_view(lists.offsets),
+            heldout=bits_of(_bytes_of(batch.column("heldout")), 0, batch.num_rows),
         )
 
 
@@ -146,7 +146,7 @@ def read_shard(path: Path) -> Documents:
             heldout=shard.heldout,
             sources=batch.column("source").to_pylist(),
             signatures=signatures,
-            characters=batch.column("characters").to_numpy(),
+            characters=_view(batch.column("characters")),
         )
 
 
@@ -245,20 +245,21 @@ def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values)
 
 
-# Columns are made of buffers: `pa.array` looks for pandas first, which takes longer to import than a shard to write.
+# Buffers are made and read as they are: `pa.array` and `to_numpy` look for pandas first, whose import takes longer than
+# writing a shard.
 def _numbers(values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def _names(given: Sequence[str]) -> pa.Array:
     """As a dictionary array, in the order in which they come first."""
-    names = {name: number for number, name in enumerate(dict.fromkeys(given))}
-    spelled = [name.encode(errors="backslashreplace") for name in names]  # of a file, perhaps in GBK
-    ends = np.cumsum([0, *map(len, spelled)], dtype=np.int32)
+    spelled = [name.encode(errors="backslashreplace") for name in given]  # of a file, perhaps in GBK
+    names = {name: number for number, name in enumerate(dict.fromkeys(spelled))}
+    ends = np.cumsum([0, *map(len, names)], dtype=np.int32)
     known = pa.Array.from_buffers(
-        pa.string(), len(names), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+        pa.string(), len(names), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(names))]
     )
-    places = pa.py_buffer(np.fromiter(map(names.__getitem__, given), np.int32, len(given)))
+    places = pa.py_buffer(np.fromiter(map(names.__getitem__, spelled), np.int32, len(spelled)))
     return pa.DictionaryArray.from_buffers(
         pa.dictionary(pa.int32(), pa.string()), len(given), [None, places], known
     )
@@ -267,6 +268,12 @@ def _names(given: Sequence[str]) -> pa.Array:
 def _bits(values: NDArray[np.bool_]) -> pa.Array:
     packed = pa.py_buffer(np.packbits(values, bitorder="little"))
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed])
+
+
+def _view(numbers: pa.Array) -> NDArray[Any]:
+    kind = np.dtype(numbers.type.to_pandas_dtype())  # numpy's, in spite of its name
+    buffer = numbers.buffers()[1]
+    return np.zeros(0, kind) if buffer is None else np.frombuffer(buffer, kind, len(numbers), numbers.offset)
 
 
 def _bytes_of(bits: pa.Array) -> NDArray[np.uint8]:

@@ -167,10 +167,11 @@ def _table() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 
 
 @cache
-def joining() -> set[str]:
-    """Characters that may be one with the character before them, or change places with a mark beside them."""
+def joining() -> frozenset[str]:
+    """Characters of the first plane that may be one with the character before them, or change places with a mark
+    beside them."""
     parts = [unicodedata.decomposition(chr(code)).split() for code in range(_TABLE)]
     second = {chr(int(part[1], 16)) for part in parts if len(part) == 2 and not part[0].startswith("<")}
     marks = {chr(code) for code in range(_TABLE) if unicodedata.combining(chr(code))}
     hangul = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
-    return second | marks | hangul
+    return frozenset(second | marks | hangul)

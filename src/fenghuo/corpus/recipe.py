@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -110,6 +110,9 @@ class DecontaminateRecipe(Recipe):
 
 class ExecutorRecipe(Recipe):
     """Who does the work; the result does not depend on it. One word stands for its kind."""
+
+    # Not `kind`: jobs of the call before may still wait on the other cluster.
+    changeable: ClassVar = ("workers", "memory_gb", "time", "partition", "sbatch")
 
     kind: Literal["local", "slurm", "ray"] = "local"
     """local = processes of this machine; slurm, ray = a cluster whose machines all see the files and the run folder."""

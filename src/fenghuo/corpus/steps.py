@@ -1,4 +1,4 @@
-"""The steps of the corpus pipeline, for datatrove; one task is one part of the input.
+"""The steps of the corpus pipeline, in datatrove's form; one task is one part of the input.
 
 A step's `figures` are what it counted in its task, for the report of that task.
 """
@@ -106,7 +106,7 @@ class Sign(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
         found = bytearray()
         for group in in_groups(data, texts.length, _TOGETHER):
-            for document, signed in zip(group, _signatures(group), strict=True):
+            for document, signed in zip(group, signatures([one.text for one in group]), strict=True):
                 found += signed
                 document.signature = signed
                 yield document
@@ -227,7 +227,7 @@ class Shards(PipelineStep):  # type: ignore[misc]
         joined = "\n".join(given)
         spans = spans_of_joined(segmenter, given)
         kept = np.flatnonzero(lengths).tolist()
-        signed = np.frombuffer(b"".join(_signatures([group[at] for at in kept])), "<u8").reshape(-1, 2)
+        signed = np.frombuffer(b"".join(_signed([group[at] for at in kept])), "<u8").reshape(-1, 2)
         found = Documents(
             pieces=pieces.ids.astype(smallest_kind(tokenizer.vocabulary.size)),
             word_start=word_starts(pieces, spans, joined),
@@ -257,7 +257,7 @@ class Report(PipelineStep):  # type: ignore[misc]
         return iter(())
 
 
-def _signatures(group: Sequence[texts.Text]) -> list[bytes]:
+def _signed(group: Sequence[texts.Text]) -> list[bytes]:
     if all(document.signature for document in group):  # a pass before this one signed them
         return [document.signature for document in group]
     return signatures([document.text for document in group])

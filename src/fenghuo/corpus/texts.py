@@ -96,4 +96,6 @@ def read(path: Path) -> Iterator[Text]:
             text = found["text"]
             parts = [text[begin:end] for begin, end in pairwise(accumulate(found["length"], initial=0))]
             signatures = map(bytes.fromhex, found["signature"])
-            yield from map(Text, parts, found["source"], found["range"], found["line"], signatures)
+            columns = parts, found["source"], found["range"], found["line"], signatures
+            for values in zip(*columns, strict=True):
+                yield Text(*values)

@@ -37,7 +37,9 @@ class Work:
         self.parts_file, self.taken_file = self.home / "parts.jsonl", self.home / "taken.json"
         plan = json.dumps([_LAYOUT, parts_as_text(parts), [one.line.sha256 for one in taken], fingerprints])
         note = self.home / "plan.json"
-        if not note.is_file() or note.read_text(encoding="utf-8") != plan:
+        self.is_other = note.is_file() and note.read_text(encoding="utf-8") != plan
+        """Whether there was work here that this run cannot go on with: of another version."""
+        if self.is_other or not note.is_file():
             self.remove()
             write_atomic(self.parts_file, parts_as_text(parts))
             save_taken(self.taken_file, taken)

@@ -148,23 +148,24 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     if figures is None:  # all steps were taken by a process before this one
         figures = evaluate(last=True)
     put_together(model)
-    if world.is_first:
-        metric = f"{questions.names[0]}_accuracy"
-        save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
-        tokenizer.save(run.model)
-        result = {
-            "role": "pretrained",
-            "task": "pretrain",
-            "metric": f"heldout_{metric}",
-            "value": figures.get(metric),
-            "figures": figures,
-            "parameters": sum(weight.numel() for weight in model.parameters()),
-            "steps": session.done,
-            "examples": len(source),
-            **session.result(),
-        }
-        write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
-        run.finish(result)
+    if not world.is_first:
+        return
+    metric = f"{questions.names[0]}_accuracy"
+    save_model(model, run.model, extra={"fenghuo": {"max_length": recipe.max_length}})
+    tokenizer.save(run.model)
+    result = {
+        "role": "pretrained",
+        "task": "pretrain",
+        "metric": f"heldout_{metric}",
+        "value": figures.get(metric),
+        "figures": figures,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "steps": session.done,
+        "examples": len(source),
+        **session.result(),
+    }
+    write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
+    run.finish(result)
 
 
 def _inputs(recipe: PretrainRecipe) -> list[tuple[str, Path]]:

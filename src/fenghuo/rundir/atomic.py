@@ -27,7 +27,8 @@ _TEMPORARY, _ASIDE = ".writing-", ".replaced-"
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader, at any moment and after any crash, sees the old bytes or the new ones.
 
-    Missing folders above are made. Text is UTF-8; a lone surrogate, as of a file name in GBK, is spelled as JSON does.
+    Missing folders above are made. Text is UTF-8, in which a lone surrogate, as of a file name in GBK, is spelled as
+    JSON spells it.
 
     Raises:
         DiskError: the system refused; the old file, if there was one, is untouched.

@@ -34,7 +34,7 @@ class Best:
         return is_best
 
     def keep(self, model: nn.Module, folder: Path) -> None:
-        """Write the weights of this moment, which are the best; earlier ones stay (see `state.remove_unnamed`)."""
+        """Write the weights of this moment, which are the best; those before stay."""
         weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
         write_checkpoint(folder, step=self.step, tensors=weights, values={}, keep=None)
 

@@ -25,7 +25,7 @@ COMPARISONS = (  # a, b, what b - a says
 )
 SCRATCH = "scratch"
 # Pseudo-perplexity hides one piece at a time, so that it favours no way of hiding; the loss is that of whole words.
-HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "word accuracy"}
+HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "piece accuracy"}
 TASKS = {
     "reviews": "reviews: accuracy",
     "questions": "questions (test.txt learned, dev.txt asked): accuracy",

@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors
     .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --table
+    .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --curves factors.png
 
 DATA: see `factors_data.py`. Every run is one of `fenghuo`, in a process of one thread: what is finished stays, what was
 cut off goes on, so it can be stopped and started at will. `costs.jsonl` keeps the processor time of each process.
-`--table` prints what is finished so far, in Markdown.
+`--table` prints what is finished so far, in Markdown, and `--curves` draws it.
 
 The base: NEZHA's relative positions, whole words, dynamic masks, AdamW. Arms with three seeds of pretraining are
 fine-tuned once from each, with the same seed; the others three times from one. These are 18 pretrainings: twelve cannot
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from factors_curves import draw
 from factors_data import read_entities, read_pairs, read_reviews, read_text
 from factors_table import SCRATCH, Table
 
@@ -293,9 +295,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--table", action="store_true", help="print what is finished, and run nothing")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="draw what is finished, and run nothing")
     given = parser.parse_args()
+    seeds = {name: arm.seeds for name, arm in ARMS.items()}
     if given.table:
-        print(Table(given.out, {name: arm.seeds for name, arm in ARMS.items()}, LENGTHS))
+        print(Table(given.out, seeds, LENGTHS))
+    if given.curves:
+        batch = {name: merged(BASE, arm.changes)["batch"]["pieces"] for name, arm in ARMS.items()}
+        draw(given.out, seeds, batch, given.curves)
+    if given.table or given.curves:
         return
     place = Place(given.data, given.out)
     place.prepare()

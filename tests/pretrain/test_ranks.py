@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.pretrain.conftest import write_rows
 from tests.pretrain.in_ranks import main
 
 from fenghuo.config import build_recipe, dump_recipe
+from fenghuo.models.folder import load_model
 from fenghuo.pretrain.recipe import PretrainRecipe
 
 pytestmark = pytest.mark.slow
@@ -175,3 +177,10 @@ def test_a_run_goes_on_with_another_number_of_ranks(runs: Path) -> None:
     log = (runs / "elastic" / "log.txt").read_text()
     assert "going on after step 12 of 50" in log or "going on after step 11 of 50" in log
     assert "going on after step 30 of 50" in log
+
+
+def test_a_head_that_nothing_asks_stays_as_it_was_drawn(runs: Path) -> None:
+    """Weight decay would shrink it under FSDP2, which gives it gradients of zero."""
+    names = ("plain-ddp-1", "plain-ddp-2", "plain-fsdp-2", "elastic")
+    weights = [load_model(runs / name / "model").state_dict()["pooler.dense.weight"] for name in names]
+    assert all(torch.equal(weights[0], other) for other in weights[1:])

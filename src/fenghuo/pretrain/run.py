@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.loader import Loader
@@ -18,6 +18,7 @@ from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
+from fenghuo.net.config import HeadsConfig
 from fenghuo.net.flops import MatrixPeak, training_flops
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
@@ -99,6 +100,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         keep_pretraining=True,
         say=run.log,
     )
+    hold(model, questions.heads())
     run.environment(seed=recipe.train.seed, inputs=_inputs(recipe))
     probe = None if recipe.probe is None else Probe(recipe.probe, tokenizer, model.config)
 
@@ -166,6 +168,17 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     }
     write_card(run.model, title="Pretrained encoder", recipe=recipe, result=result)
     run.finish(result)
+
+
+def hold(model: Model, asked: HeadsConfig) -> None:
+    """Keep heads that no objective asks as they are: under FSDP2 they would get gradients of zero, and decay."""
+    of_encoder = set(model.encoder.parameters())
+    heads = {"mlm": asked.mlm, "span_boundary": asked.span_boundary, "pooler": asked.pair, "pair": asked.pair}
+    for name, is_asked in {**heads, "entity": asked.entity}.items():
+        head: nn.Module | None = getattr(model, name)
+        if head is not None and not is_asked:
+            for weight in set(head.parameters()) - of_encoder:  # the MLM head's table is that of the words
+                weight.requires_grad_(False)
 
 
 def _inputs(recipe: PretrainRecipe) -> list[tuple[str, Path]]:

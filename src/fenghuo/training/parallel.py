@@ -30,10 +30,9 @@ class Cut(Protocol):
 class Asking(nn.Module):
     """A learner's question as one forward pass of a module, which is where DDP begins its work.
 
-    DDP looks for unused parameters in each step, for three reasons. Heads that no objective asks get no gradient, and
-    must not be moved by weight decay in two processes where they stay in one. Ranks may hold different kinds of
-    examples. And it keeps DDP from rearranging its buckets after the first step, which would add up gradients in
-    another order after a restart.
+    DDP looks for unused parameters in each step, for two reasons. Ranks may hold different kinds of examples. And it
+    keeps DDP from rearranging its buckets after the first step, which would add up gradients in another order after a
+    restart.
     """
 
     def __init__(self, model: nn.Module, learner: Learner, world: World) -> None:

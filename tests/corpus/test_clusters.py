@@ -15,8 +15,8 @@ from tests.corpus.texts import build, paragraphs, recipe_of, write_paragraphs
 
 from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.corpus import on_slurm
-from fenghuo.corpus.executor import run_task, tasks_left
 from fenghuo.corpus.recipe import CorpusRecipe, ExecutorRecipe
+from fenghuo.corpus.tasks import run_task, tasks_left
 from fenghuo.errors import FenghuoError, UsageError
 
 COMMANDS = {

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.cores import usable_cores
+from fenghuo.corpus.tasks import run_task, tasks_left
 from fenghuo.errors import FenghuoError
 from fenghuo.workers import open_pool
 
@@ -29,29 +29,6 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import ExecutorRecipe
 
     Execute = Callable[[list[Any], int, Path, Callable[[int], None]], None]  # pipeline, tasks, home, done
-
-_COMPLETED = "completions"  # datatrove's folder, which Slurm's jobs write to
-
-
-def run_task(pipeline: list[Any], task: int, tasks: int, home: Path) -> None:
-    """Run one task in this process, and note in `home`, as datatrove does, that it is completed."""
-    data: Any = ()
-    for step in pipeline:
-        data = step(data, task, tasks)
-    deque(data, maxlen=0)
-    (home / _COMPLETED).mkdir(parents=True, exist_ok=True)
-    (home / _COMPLETED / f"{task:05d}").touch()
-
-
-def tasks_left(tasks: int, home: Path, done: Callable[[int], None]) -> list[int]:
-    """The tasks that are not completed; the others are said to be done."""
-    left = []
-    for task in range(tasks):
-        if (home / _COMPLETED / f"{task:05d}").exists():
-            done(task)
-        else:
-            left.append(task)
-    return left
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class Loader:
     def iterate(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Batch]]]:
         """From `cursor` on, without end: (the cursor after this batch, this rank's micro-batches)."""
         if self.workers:
-            yield from prepared_ahead(self, cursor, self.workers)
+            yield from prepared_ahead(self.batch, self.after, cursor, self.workers)
         while True:
             after = self.after(cursor)
             yield after, self.batch(cursor)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fenghuo.corpus.executor import run_task, tasks_left
+from fenghuo.corpus.tasks import run_task, tasks_left
 from fenghuo.errors import FenghuoError, MissingExtraError, RecipeError
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ Row = TypeVar("Row")
 
 ARTICLES, BLOCKS = 420, 360  # of 4,787 characters, and of 60 sentences: about a million pieces
 _BLOCK_LINES = 60
-REVIEWS, REVIEWS_ASKED = 1_600, 1_000
-PAIRS, PAIRS_ASKED = 6_000, 4_000
-SENTENCES, SENTENCES_ASKED = 3_000, 2_000
+REVIEWS, REVIEWS_ASKED = 1_200, 1_000
+PAIRS, PAIRS_ASKED = 4_000, 3_000
+SENTENCES, SENTENCES_ASKED = 2_000, 1_500
 
 
 def read_text(data: Path) -> str:

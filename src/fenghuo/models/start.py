@@ -106,9 +106,8 @@ def start_model(
     else:
         model = _from_folder(recipe, heads, tokenizer, seed, keep_head, keep_pretraining, say)
     check_length(model.config, max_length)
-    config_json(
-        model.config, model.heads_config, find_family(model.family), {}
-    )  # as saving will ask at the end
+    # As saving will ask at the end.
+    config_json(model.config, model.heads_config, find_family(model.family), {})
     return model
 
 

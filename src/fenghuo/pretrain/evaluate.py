@@ -33,7 +33,7 @@ ASKED_PIECES = 1_000
 """Pieces that pseudo-perplexity is a mean over. Each costs a pass over its example. Their negative log-likelihoods
 differ by about 3 nats, so the mean's standard error is about 0.1 nats; for two models it is of the same pieces."""
 _BATCH_PIECES = 2048  # of one pass; 8,192 are no faster on a CPU, and need 0.5 GB more at 3 million weights
-_HEADS = ("mlm", "pair", "span_boundary", "entity")
+HEADS = ("mlm", "pair", "span_boundary", "entity")
 _PSEUDO = 1  # what a generator is for, beside the order of the examples
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def evaluate_model(
         raise DataError(f"{corpus}: no held-out documents; build the corpus with 'heldout' above 0")
     questions = build_questions(objectives, tokenizer.vocabulary, source)
     wanted, has = questions.heads(), model.heads_config
-    if lacks := [head for head in _HEADS if getattr(wanted, head) and not getattr(has, head)]:
+    if lacks := [head for head in HEADS if getattr(wanted, head) and not getattr(has, head)]:
         raise ModelError(
             f"the model has no head {', '.join(lacks)}, which {', '.join(questions.names)} would ask"
         )

@@ -23,7 +23,7 @@ from fenghuo.net.flops import MatrixPeak, training_flops
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
-from fenghuo.pretrain.evaluate import heldout_figures, pseudo_perplexity
+from fenghuo.pretrain.evaluate import HEADS, heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.probe import Probe
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.pretrain.source import slices_of
@@ -173,10 +173,9 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
 def hold(model: Model, asked: HeadsConfig) -> None:
     """Keep heads that no objective asks as they are: under FSDP2 they would get gradients of zero, and decay."""
     of_encoder = set(model.encoder.parameters())
-    heads = {"mlm": asked.mlm, "span_boundary": asked.span_boundary, "pooler": asked.pair, "pair": asked.pair}
-    for name, is_asked in {**heads, "entity": asked.entity}.items():
+    for name in (*HEADS, "pooler"):
         head: nn.Module | None = getattr(model, name)
-        if head is not None and not is_asked:
+        if head is not None and not getattr(asked, "pair" if name == "pooler" else name):
             for weight in set(head.parameters()) - of_encoder:  # the MLM head's table is that of the words
                 weight.requires_grad_(False)
 

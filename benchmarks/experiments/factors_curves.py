@@ -1,4 +1,4 @@
-"""The picture of `pretraining_factors.py`: held-out loss over the pieces seen, of the arms that hide words."""
+"""The picture of `pretraining_factors.py`: held-out loss over the pieces seen, of the arms that are asked alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-ALIKE = ("base", "absolute", "nsp", "sop", "static", "lookahead", "large-adamw", "large-lamb")  # whole words
+ALIKE = ("base", "absolute", "lookahead", "large-adamw", "large-lamb")  # the same question of the same text
 Curve = list[tuple[float, float]]  # (millions of pieces, nats)
 
 

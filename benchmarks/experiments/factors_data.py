@@ -17,7 +17,9 @@ from typing import TypeVar
 
 Row = TypeVar("Row")
 
-ARTICLES, BLOCKS = 420, 360  # of 4,787 characters, and of 60 sentences: about a million pieces
+ARTICLES, BLOCKS = 420, 360  # of 2,000 characters on average, and of 60 sentences: 1.37 million pieces
+FEW = 6  # of so many documents, one
+SHORT = 120  # characters, so that the text fits the 128 pieces of pretraining
 _BLOCK_LINES = 60
 REVIEWS, REVIEWS_ASKED = 1_200, 1_000
 PAIRS, PAIRS_ASKED = 4_000, 3_000
@@ -35,6 +37,17 @@ def read_text(data: Path) -> str:
     documents = chosen.sample(articles, ARTICLES) + chosen.sample(blocks, BLOCKS)
     chosen.shuffle(documents)
     return "\n\n".join(documents) + "\n"
+
+
+def few_documents(text: str) -> str:
+    """A part of `read_text`, both kinds in it."""
+    return "\n\n".join(text.strip().split("\n\n")[::FEW]) + "\n"
+
+
+def short_rows(rows: str) -> str:
+    """The rows of short texts, and the header."""
+    header, *lines = rows.splitlines(keepends=True)
+    return header + "".join(line for line in lines if len(line.partition("\t")[2].strip()) <= SHORT)
 
 
 def read_reviews(data: Path) -> tuple[str, str]:

@@ -18,18 +18,20 @@ COMPARISONS = (  # a, b, what b - a says
     ("base", "nsp", "NSP against no sentence pairs"),
     ("base", "sop", "SOP against no sentence pairs"),
     ("nsp", "sop", "SOP against NSP"),
-    ("static", "base", "dynamic masks against static ones"),
+    ("few-static", "few", "dynamic masks against static ones, a sixth of the text"),
+    ("few", "base", "all of the text against a sixth of it"),
     ("large-adamw", "large-lamb", "LAMB against AdamW, four times the batch"),
     ("base", "lookahead", "with Lookahead against without"),
     ("scratch", "base", "pretrained against from scratch"),
 )
 SCRATCH = "scratch"
-# Pseudo-perplexity hides one piece at a time, so that it favours no way of hiding; the loss is that of whole words.
+# Each favours an arm: the loss hides whole words, as the base does, and pseudo-perplexity a piece, as `pieces` does.
 HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "piece accuracy"}
-TASKS = {
-    "reviews": "reviews: accuracy",
-    "questions": "questions (test.txt learned, dev.txt asked): accuracy",
-    "entities": "entities: F1",
+SCORES = {  # what is written of a fine-tuning, and where
+    "reviews: accuracy": ("reviews", "result.json"),
+    "short reviews: accuracy": ("reviews", "short.json"),
+    "questions (test.txt learned, dev.txt asked): accuracy": ("questions", "result.json"),
+    "entities: F1": ("entities", "result.json"),
 }
 Figures = Mapping[tuple[int, int], float]  # by seed of pretraining and of fine-tuning
 
@@ -45,26 +47,31 @@ class Table:
     def __init__(self, out: Path, seeds: Mapping[str, Sequence[int]], lengths: Sequence[int]) -> None:
         self.out, self.seeds, self.lengths = out, seeds, lengths
         self.columns = [f"{title} at {length}" for length in lengths for title in HELDOUT.values()]
-        self.columns += list(TASKS.values())
+        self.columns += SCORES
 
     def __str__(self) -> str:
         return "\n".join([*self._reached(), "", *self._differences(), "", *self._costs()])
 
     def _reached(self) -> Iterator[str]:
-        """One fine-tuning from each pretraining where there are several pretrainings."""
-        yield f"| arm | {' | '.join(self.columns)} |"
-        yield "|---" * (len(self.columns) + 1) + "|"
+        """A row over an arm's pretrainings, and one over the fine-tunings of its first, where it has several."""
+        yield f"| arm | of | {' | '.join(self.columns)} |"
+        yield "|---" * (len(self.columns) + 2) + "|"
         for arm in [*self.seeds, SCRATCH]:
-            cells = [_spread(self._alike(arm, figures).values()) for figures in self._row(arm)]
-            yield f"| {arm} | {' | '.join(cells)} |"
+            row = self._row(arm)
+            if len(self.seeds.get(arm, ())) > 1:
+                cells = [_spread(_by_pretraining(figures).values()) for figures in row]
+                yield f"| {arm} | pretrainings | {' | '.join(cells)} |"
+            if any(len(_by_finetuning(figures)) > 1 for figures in row):
+                cells = [_spread(_by_finetuning(figures).values()) for figures in row]
+                yield f"| {arm} | fine-tunings | {' | '.join(cells)} |"
 
     def _differences(self) -> Iterator[str]:
-        yield f"| b against a | pretrainings | {' | '.join(self.columns)} |"
+        yield f"| b against a | interval of | {' | '.join(self.columns)} |"
         yield "|---" * (len(self.columns) + 2) + "|"
         for a, b, title in COMPARISONS:
-            several = all(len(self.seeds.get(arm, ())) > 1 for arm in (a, b))
             cells = [self._difference(a, b, *pair) for pair in zip(self._row(a), self._row(b), strict=True)]
-            yield f"| {title} | {'3' if several else '1'} | {' | '.join(cells)} |"
+            of = "pretrainings" if self._are_several(a, b) else "fine-tunings"
+            yield f"| {title} | {of} | {' | '.join(cells)} |"
 
     def _costs(self) -> Iterator[str]:
         path = self.out / "costs.jsonl"
@@ -75,7 +82,7 @@ class Table:
     def _row(self, arm: str) -> list[Figures]:
         return [
             *(self._heldout(arm, length, score) for length in self.lengths for score in HELDOUT),
-            *(self._scores(arm, task) for task in TASKS),
+            *(self._scores(arm, *where) for where in SCORES.values()),
         ]
 
     def _heldout(self, arm: str, length: int, score: str) -> Figures:
@@ -83,31 +90,39 @@ class Table:
         values = {key: _read(path)[str(length)][score] for key, path in found.items() if path.exists()}
         return {key: math.log(x) if score == "pseudo_perplexity" else x for key, x in values.items()}
 
-    def _scores(self, arm: str, task: str) -> Figures:
+    def _scores(self, arm: str, task: str, file: str) -> Figures:
         found = {}
-        for path in self.out.glob(f"{arm}-[0-9]-{task}-[0-9]/result.json"):
+        for path in self.out.glob(f"{arm}-[0-9]-{task}-[0-9]/{file}"):
             *_, seed, _, tuned = path.parent.name.split("-")
-            found[int(seed), int(tuned)] = 100 * float(_read(path)["value"])
+            told = _read(path)
+            found[int(seed), int(tuned)] = 100 * float(
+                told.get("value", told.get("metrics", {}).get("accuracy"))
+            )
         return found
 
-    def _alike(self, arm: str, figures: Figures) -> Figures:
-        """One figure a pretraining, where there are several pretrainings."""
-        if len(self.seeds.get(arm, ())) < 2:
-            return figures
-        return {key: value for key, value in figures.items() if key[1] in (0, key[0])}
+    def _are_several(self, *arms: str) -> bool:
+        return all(len(self.seeds.get(arm, ())) > 1 for arm in arms)
 
     def _difference(self, a: str, b: str, of_a: Figures, of_b: Figures) -> str:
-        if a == SCRATCH:  # fine-tuning alone has a seed there
-            of_b = {(0, tuned): value for (seed, tuned), value in of_b.items() if seed == 1}
-        elif all(len(self.seeds[arm]) > 1 for arm in (a, b)):
-            of_a, of_b = self._alike(a, of_a), self._alike(b, of_b)
-        both = sorted(of_a.keys() & of_b.keys())
+        alike = _by_pretraining if self._are_several(a, b) else _by_finetuning
+        by_a, by_b = alike(of_a), alike(of_b)
+        both = sorted(by_a.keys() & by_b.keys())
         if not both:
             return ""
         if len(both) == 1:
-            return f"{of_b[both[0]] - of_a[both[0]]:+.3g}"
-        found = paired_interval([of_a[key] for key in both], [of_b[key] for key in both])
+            return f"{by_b[both[0]] - by_a[both[0]]:+.3g}"
+        found = paired_interval([by_a[key] for key in both], [by_b[key] for key in both])
         return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+
+
+def _by_pretraining(figures: Figures) -> dict[int, float]:
+    """One figure of each: held-out text, or the fine-tuning with its own seed."""
+    return {seed: value for (seed, tuned), value in figures.items() if tuned in (0, seed)}
+
+
+def _by_finetuning(figures: Figures) -> dict[int, float]:
+    """Of the first pretraining, or of none."""
+    return {tuned: value for (seed, tuned), value in figures.items() if seed in (0, 1)}
 
 
 def _spread(values: Any) -> str:

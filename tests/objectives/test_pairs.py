@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 from tests.objectives.small import Documents, example, vocabulary
 
 from fenghuo.errors import DataError
@@ -103,6 +104,33 @@ def test_a_foreign_text_ends_at_an_edge(sentences: list[int], other: list[int], 
         text = Two(6)[0]
         [*starts] = [at for at in range(len(text.pieces)) if text.pieces[at : at + len(b)].tolist() == b]
         assert any(text.sentence_start[at] for at in starts)
+
+
+def test_nsp_lengths_do_not_tell_the_label() -> None:
+    class Filled(Documents):
+        """Slices filled with sentences, and a short one at the end of each document."""
+
+        max_pieces = 120
+
+        def __getitem__(self, index: int):
+            draw = np.random.default_rng((7, index))
+            lengths = np.cumsum(draw.integers(3, 40, 40))
+            budget = draw.integers(20, 121) if index % 3 == 2 else 120
+            ends = lengths[lengths <= budget]
+            return example(
+                np.diff(ends, prepend=0).tolist() or [20], index=index, document=index // self.per_document
+            )
+
+    source = Filled(2_400)
+    objective, rng = NextSentence(vocabulary=vocabulary(), source=source), np.random.default_rng(4)
+    drafts = [objective.frame(source[index], rng) for index in range(2_400)]
+    pairs = [(*map(len, texts_of(draft)), *draft.arrays["pair_label"]) for draft in drafts]
+    first, second, label = np.array([pair for pair in pairs if len(pair) == 3]).T
+    assert len(label) > 1_800
+    long = first > 60
+    for lengths, which in [(second, ...), (first + second, ...), (second, long), (second, ~long)]:
+        true, foreign = (lengths[which][label[which] == value] for value in (0, 1))
+        assert ks_2samp(true, foreign).statistic < 0.08  # a bound on length would tell 54 of 100 at most
 
 
 def test_nsp_of_one_document_is_refused() -> None:

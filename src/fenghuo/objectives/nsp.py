@@ -21,17 +21,18 @@ from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import Terms
 
 _TRIES = 10  # to find another document, as in Google's create_pretraining_data.py
+_NEAR = 2  # pieces: of texts no further apart in length none is looked for that fits better
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NextSentence:
     """BERT's second question (arXiv 1810.04805, §3.1): a slice is cut in two at a sentence edge, and in half of the
-    cases the second part is replaced by text of another document, from one of its sentences on.
+    cases the second part is replaced by text of another document.
 
     Label 0 is the true second part, 1 the other, as in transformers and in Google's code. What is replaced is not
-    shown in that epoch. The foreign text ends where the slice's budget does, at a sentence edge where there is one,
-    so that pairs of either kind have lengths of their own slices. A slice of one sentence stays as it is and is asked
-    nothing; Google's script always gives it a foreign second part, which makes every such text an answer.
+    shown in that epoch. The foreign text is the end of a slice, as the true one is, and of some slices' ends the one
+    nearest in length to what it replaces: lengths should not tell the label. A slice of one sentence stays as it is
+    and is asked nothing; Google's script always gives it a foreign second part, which makes every such text an answer.
 
     Raises:
         DataError: the source has one document, so there is no other to draw from.
@@ -57,25 +58,33 @@ class NextSentence:
     def frame(self, example: Example, rng: np.random.Generator) -> Draft:
         """`[CLS] a [SEP] b [SEP]`, where b follows a or comes from elsewhere."""
         edges = inner_edges(example)
-        foreign = None
-        if len(edges):
-            edge = int(rng.choice(edges))
-            is_random = int(rng.random() < 0.5)
-            foreign = self._other(example, rng) if is_random else None
-        if not len(edges) or (is_random and foreign is None):
+        if not len(edges):
             return asked(frame_text(self.vocabulary, example), None)
-        b = part(example, edge, len(example.pieces))
-        if foreign is not None:
-            b = _beginning_anywhere(foreign, self.source.max_pieces - edge, rng)
+        edge = int(rng.choice(edges))
+        b: Part | None = part(example, edge, len(example.pieces))
+        is_random = int(rng.random() < 0.5)
+        if is_random:
+            b = self._foreign(example, edge, rng)
+        if b is None:
+            return asked(frame_text(self.vocabulary, example), None)
         return asked(frame_pair(self.vocabulary, part(example, 0, edge), b), is_random)
 
-    def _other(self, example: Example, rng: np.random.Generator) -> Example | None:
-        """A slice of another document, drawn evenly; None where `_TRIES` draws all fell into this one."""
+    def _foreign(self, example: Example, edge: int, rng: np.random.Generator) -> Part | None:
+        """The end of a slice of another document: the first drawn that is about as long as what it replaces, else
+        the nearest of `_TRIES`; None where all fell into this document.
+        """
+        wanted, room = len(example.pieces) - edge, self.source.max_pieces - edge
+        found, away = None, 0
         for index in rng.integers(len(self.source), size=_TRIES):
             other = self.source[int(index)]
-            if other.document != example.document:
-                return other
-        return None
+            if other.document == example.document:
+                continue
+            b = _end_of(other, wanted, room)
+            if found is None or abs(len(b[0]) - wanted) < away:
+                found, away = b, abs(len(b[0]) - wanted)
+            if away <= _NEAR:
+                break
+        return found
 
     def ask(self, draft: Draft, rng: np.random.Generator) -> None:
         """Nothing more: framing has asked."""
@@ -89,16 +98,16 @@ class NextSentence:
         return pair_terms(self.name, self.weight, model, batch, encoded)
 
 
-def _beginning_anywhere(example: Example, room: int, rng: np.random.Generator) -> Part:
-    """From one of its sentences on, at most `room` pieces: whole sentences, else whole words, else what fits."""
+def _end_of(example: Example, wanted: int, room: int) -> Part:
+    """Its last sentences: as many as come nearest to `wanted` pieces within `room`.
+
+    Of a last sentence without room, as many of its first words as fit, or pieces of the first word.
+    """
+    size = len(example.pieces)
     starts = np.append(0, inner_edges(example))
-    begin, end = int(rng.choice(starts)), len(example.pieces)
-    if end - begin > room:
-        for edges in (example.sentence_start, example.word_start):
-            within = np.flatnonzero(edges[begin + 1 : begin + room + 1])
-            if len(within):
-                end = begin + 1 + int(within[-1])
-                break
-        else:
-            end = begin + room
-    return part(example, begin, end)
+    fitting = starts[size - starts <= room]
+    if len(fitting):
+        return part(example, int(fitting[np.abs(size - fitting - wanted).argmin()]), size)
+    begin = int(starts[-1])
+    edges = np.flatnonzero(example.word_start[begin + 1 : begin + room + 1])
+    return part(example, begin, begin + 1 + int(edges[-1]) if len(edges) else begin + room)

@@ -86,13 +86,19 @@ class Progress:
         self.done = 0
         self._skipped = 0
         self._figures: dict[str, Any] = {}
+        self._left_s: float | None = None
         self._said: int | None = None
         self._started_s = self._said_s = time.monotonic()
         self._bar = _open_bar(label, total) if _on_terminal() else None
 
-    def advance(self, n: int = 1, **figures: Any) -> None:
-        """Count `n` units more; `figures` (such as `loss=1.9`) are shown beside the count."""
+    def advance(self, n: int = 1, *, left_s: float | None = None, **figures: Any) -> None:
+        """Count `n` units more; `figures` (such as `loss=1.9`) are shown beside the count.
+
+        Args:
+            left_s: seconds to the end, where the caller knows them; else the pace so far and `total` tell.
+        """
         self.done += n
+        self._left_s = left_s
         self._figures.update(figures)
         self._show()
 
@@ -126,8 +132,11 @@ class Progress:
         spent_s = time.monotonic() - self._started_s
         per_s = (self.done - self._skipped) / spent_s if spent_s > 0 else 0.0
         parts = [f"{per_s:,.1f} {self.unit or 'it'}/s"]
-        if self.total is not None and per_s > 0:
-            parts.append(f"{_clock(max(self.total - self.done, 0) / per_s)} left")
+        left_s = self._left_s
+        if left_s is None and self.total is not None and per_s > 0:
+            left_s = max(self.total - self.done, 0) / per_s
+        if left_s is not None:
+            parts.append(f"{_clock(left_s)} left")
         parts += [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self._figures.items()]
         return ", ".join(parts)
 

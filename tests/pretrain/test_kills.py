@@ -20,6 +20,7 @@ from torch.distributed import TCPStore
 
 from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.pretrain.recipe import PretrainRecipe
+from fenghuo.rundir.spent import Spent
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +153,34 @@ def test_twenty_kills_leave_the_same_bytes(runs: Runs, whole: dict[int, bytes], 
     assert len(set(at)) > KILLS // 2, at
     assert runs.wait(runs.start(out, world)) == [0] * world
     assert (out / WEIGHTS).read_bytes() == whole[world]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_budget_is_that_of_all_processes(runs: Runs, world: int) -> None:
+    """Two kills, and no checkpoint but the early one: what they lost is not done again for free."""
+    out, worked_s = runs.home / f"budget-{world}", 0.0
+    flags = ("--budget", "6s", "--train.save_every", "100000", "--train.log_every", "100000")
+    for _ in range(2):
+        began_s, before_s = time.monotonic(), spent_s(out)
+        pids = runs.start(out, world, *flags)
+        while spent_s(out) < before_s + 1:
+            time.sleep(0.01)
+            assert time.monotonic() < began_s + 60
+        os.kill(pids[-1], signal.SIGKILL)
+        assert runs.wait(pids)[-1] == -signal.SIGKILL
+        worked_s += time.monotonic() - began_s
+    assert spent_s(out) > 2
+    began_s = time.monotonic()
+    assert runs.wait(runs.start(out, world, *flags)) == [0] * world
+    worked_s += time.monotonic() - began_s
+    told = json.loads((out / "result.json").read_text())
+    assert told["budget_s"] == 6.0
+    assert told["spent_s"] < worked_s
+    assert told["spent_s"] == pytest.approx(6, abs=2)
+
+
+def spent_s(out: Path) -> float:
+    return Spent(out / "spent.json").read()
 
 
 @pytest.mark.parametrize("world", [1, 2])

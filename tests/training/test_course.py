@@ -139,7 +139,8 @@ def test_a_resumed_run_has_what_is_left() -> None:
         if saved is not None:
             done, values = saved
             run.done = done
-            run.course.restore(values, spent_s=spent_s)
+            run.course.restore(values)
+            run.course.spent_before(spent_s)
         clock.wait(2.0)
         over = run.go(at_most=80)
         evaluated += run.evaluated
@@ -159,7 +160,7 @@ def test_a_budget_that_the_start_used_up_still_takes_one_step_and_a_later_proces
     assert run.go()
     assert run.done == 1
     again = on_clock(5.0, clock, step_s=lambda number: 1.0, done=1)
-    again.course.restore(run.course.to_json(), spent_s=0.0)
+    again.course.restore(run.course.to_json())
     assert again.go()
     assert again.done == 1
 

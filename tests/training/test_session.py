@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fenghuo import progress
 from fenghuo.config import Recipe
 from fenghuo.rundir import RunDir
-from fenghuo.training.course import BySteps, course_of
+from fenghuo.training.course import ByClock, BySteps, course_of
 from fenghuo.training.lookahead import Lookahead
 from fenghuo.training.loop import Terms
 from fenghuo.training.recipe import LookaheadRecipe, OptimizerRecipe, ScheduleRecipe, TrainRecipe
@@ -47,17 +48,16 @@ def session_in(folder: Path, steps: int = 13, precision: str = "fp32", **values:
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     train = TrainRecipe(steps=steps, save_every=4, log_every=1, precision=precision)
+    course = course_of(train, train.total_steps(1), began_s=0.0)
+    given: dict[str, Any] = {"iterate": batches, "course": course, "train": train}
     return Session(
         RunDir.open(folder, verb="test", recipe=Nothing()),
         model,
         learner=Squares(model),
-        iterate=batches,
-        course=course_of(train, train.total_steps(1), began_s=0.0),
         optimizer=OptimizerRecipe(learning_rate=0.05, lookahead=LookaheadRecipe(steps=5)),
         schedule=ScheduleRecipe(name="constant", warmup=0),
-        train=train,
         label="test",
-        **values,
+        **(given | values),
     )
 
 
@@ -122,3 +122,64 @@ def test_a_finished_session_takes_no_further_step(tmp_path: Path) -> None:
     assert isinstance(again.course, BySteps)
     assert list(again) == []
     assert again.done == 13
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+START_S = 3.0
+
+
+def on_clock(folder: Path, clock: Clock, budget_s: float) -> Session:
+    """A process of a run with a budget, whose start takes `START_S` and each step a second."""
+
+    def timed(cursor: tuple[int, ...]) -> Iterator[Any]:
+        for batch in batches(cursor):
+            clock.now_s += 1.0
+            yield batch
+
+    course = ByClock(budget_s, began_s=clock(), clock=clock)
+    clock.now_s += START_S
+    train = TrainRecipe(budget=budget_s, save_every=10_000, log_every=10_000)
+    return session_in(folder, course=course, train=train, iterate=timed)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_budget_counts_the_time_that_kills_lost(tmp_path: Path, saved: bool) -> None:
+    """Four kills before the first checkpoint, or after it, with no line of metrics.jsonl between them."""
+    clock, budget_s = Clock(), 200.0
+    worked_s, steps = 0.0, 0
+    for _ in range(4):
+        session = on_clock(tmp_path, clock, budget_s)
+        for step in session:
+            steps += 1
+            if step.number == (15 if saved else 4):  # the first checkpoint comes at 5 %, after ten steps
+                break
+        assert (session.checkpoints.exists(), session.run.metrics()) == (saved, [])
+        worked_s += clock() - session.course._began_s  # type: ignore[attr-defined]
+        session.run.close()
+        clock.now_s += 500.0  # nobody works
+    last = on_clock(tmp_path, clock, budget_s)
+    worked_s += START_S
+    assert last.course.spent_s == pytest.approx(worked_s)  # type: ignore[attr-defined]
+    steps += sum(1 for _ in last)
+    assert budget_s - 2 <= steps + 5 * START_S <= budget_s
+    assert budget_s - 2 <= last.result()["spent_s"] <= budget_s
+
+
+def test_under_a_budget_the_time_left_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    go(on_clock(tmp_path, Clock(), 60.0))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test: ")]
+    assert lines[1].startswith("test: 1 ")
+    assert ", 0:00:56 left, loss" in lines[1]
+    assert ", 0:00:46 left, loss" in lines[11]

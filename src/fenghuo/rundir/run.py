@@ -1,6 +1,6 @@
 """The run folder, the same for every stage.
 
-recipe.yaml  environment.json  metrics.jsonl  log.txt  model/  checkpoints/  result.json
+recipe.yaml  environment.json  metrics.jsonl  log.txt  spent.json  model/  checkpoints/  result.json
 
 result.json is written last: it marks a finished run.
 """
@@ -23,6 +23,7 @@ from fenghuo.rundir.launch import State, launch, state_of_rank_0
 from fenghuo.rundir.lock import Lock
 from fenghuo.rundir.metrics import Metrics
 from fenghuo.rundir.place import clear, differences, holds_records_only, is_fresh, refuse_to_remove
+from fenghuo.rundir.spent import Spent
 from fenghuo.rundir.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class RunDir:
         self.began_s = time.monotonic()
         """When this process began to work on the run: what its share of a time budget counts from."""
         self._metrics = Metrics(path / "metrics.jsonl")
+        self._spent = Spent(path / "spent.json")
         self._trackers: Trackers | None = None
 
     @classmethod
@@ -205,6 +207,15 @@ class RunDir:
         dropped = self._metrics.trim(step)
         if self._trackers is not None and dropped:
             self._trackers.begin_anew(self.metrics())
+
+    def note_spent(self, spent_s: float) -> None:
+        """Keep how long the run has taken over all its processes, whatever becomes of this one. Raises DiskError."""
+        if self._lock is not None:
+            self._spent.note(spent_s)
+
+    def spent_s(self) -> float:
+        """What `note_spent` kept last, in this process or an earlier one; 0 where nothing was."""
+        return self._spent.read()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which marks the run as finished, and let go of the folder."""

@@ -91,8 +91,16 @@ class BySteps:
         """What the next process of this run has to know."""
         return {}
 
-    def restore(self, values: Mapping[str, Any], *, spent_s: float) -> None:
-        """Go on from `to_json` of an earlier process; see `ByClock.restore`."""
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Go on from `to_json` of an earlier process."""
+
+    def spent_before(self, spent_s: float) -> None:
+        """Earlier processes took at least so long: work that a kill lost is done again, its time is not free."""
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the end of the run, where the clock decides it."""
+        return None
 
 
 class ByClock(BySteps):
@@ -203,16 +211,22 @@ class ByClock(BySteps):
             "share": self._share_taken,
         }
 
-    def restore(self, values: Mapping[str, Any], *, spent_s: float) -> None:
-        """Go on from `to_json` of an earlier process.
-
-        Args:
-            spent_s: the latest known of what the run took: work after the checkpoint is lost, its time is not free.
-        """
-        self._earlier_s, self._stepping_s = max(spent_s, values["spent_s"]), values["stepping_s"]
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Go on from `to_json` of an earlier process."""
+        self.spent_before(values["spent_s"])
+        self._stepping_s = values["stepping_s"]
         self._evaluation_s, self._saving_s = values["evaluation_s"], values["saving_s"]
         self._recent.extend(values["recent"])
         self._share_taken = values["share"]
+
+    def spent_before(self, spent_s: float) -> None:
+        """Earlier processes took at least so long: work that a kill lost is done again, its time is not free."""
+        self._earlier_s = max(self._earlier_s, spent_s)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the end of the run."""
+        return max(0.0, self.budget_s - self.spent_s)
 
     def _read(self) -> None:
         longest_s = max(self._recent, default=0.0)

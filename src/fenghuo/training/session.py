@@ -137,6 +137,7 @@ class Session:
         course, stream = self.course, self._steps()
         with stop_on_signals() as self._stop, track(self.label, course.steps, "step") as bar:
             bar.set(self.done)
+            self._note_spent()
             while not self.ended:
                 course.begin(self.done + 1)
                 if course.is_over():  # a budget that ran out between two processes
@@ -148,6 +149,7 @@ class Session:
                     self._give_up(problem)
                 course.took()
                 self._take(step)
+                self._note_spent()
                 saves = course.saves(self.train.save_every)
                 self.due = course.evaluates(self.evaluate_every)
                 self.ended = course.is_last(evaluates=self.due, saves=saves)
@@ -157,12 +159,13 @@ class Session:
                 if step.number % self.train.log_every == 0 or self.ended:
                     self._log(step)
                 speed = self.tally.speed(step.pieces, step.spent_s, self._least_s)
-                bar.advance(1, loss=step.figures["loss"], **speed)
+                bar.advance(1, left_s=course.left_s, loss=step.figures["loss"], **speed)
                 began_s = time.monotonic()
                 with settled(self.optimizer) if self.due else nullcontext():
                     yield step
                 if self.due:
                     course.paused(evaluation_s=time.monotonic() - began_s)
+                    self._note_spent()
                 saved = saves or self.ended or self._is_asked(step)
                 if saved:
                     self.save()
@@ -180,6 +183,10 @@ class Session:
         self.spent_s += step.spent_s
         self.skipped += step.skipped
         self.tally.add(step, self._least_s)
+
+    def _note_spent(self) -> None:
+        if isinstance(self.course, ByClock):
+            self.run.note_spent(self.course.spent_s)
 
     def _end(self) -> None:
         """No step follows, nor was the last one known as such."""
@@ -321,8 +328,9 @@ class Session:
             self._watch.recent.update(values["recent"])
             if self.scaler is not None:
                 self.scaler.load_state_dict(values["scaler"])
-            self.course.restore(values["course"], spent_s=self.world.broadcast(self._last_spent_s()))
+            self.course.restore(values["course"])
             self.run.log(f"{self.label}: going on after step {self.done}{self._of()}")
+        self.course.spent_before(self.run.spent_s())
         if not self.ended:  # a finished session leaves the lines of the next one alone
             self.run.trim_metrics(self.first + self.done)
 
@@ -333,10 +341,6 @@ class Session:
         if self.world.is_first or step is None:
             return found
         return read_checkpoint(self.checkpoints / f"step-{step}")
-
-    def _last_spent_s(self) -> float:
-        """What the run's time was when it was last written down, maybe after the checkpoint."""
-        return max((line.get("train/budget_spent_s", 0.0) for line in self.run.metrics()), default=0.0)
 
     def _of(self) -> str:
         return "" if self.course.steps is None else f" of {self.course.steps}"

@@ -502,6 +502,22 @@ def test_metrics_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [one["step"] for one in run.metrics()] == [1]
 
 
+def test_what_a_run_has_taken_outlives_its_processes_to_the_second(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    assert run.spent_s() == 0
+    run.note_spent(12345.25)
+    run.close()
+    run = start(tmp_path / "run")
+    assert run.spent_s() == 12345.25
+    run.note_spent(12346.0)
+    run.note_spent(12346.9)
+    assert run.spent_s() == 12346
+    (tmp_path / "run" / "spent.json").write_bytes(b"")  # as a power cut leaves it
+    assert run.spent_s() == 0
+    run.note_spent(12347.0)
+    assert run.spent_s() == 12347
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_line_torn_by_a_kill_is_dropped_and_the_next_begins_on_its_own(tmp_path: Path, seed: int) -> None:
     run = start(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from fenghuo import progress
 from fenghuo.config import Recipe
+from fenghuo.errors import DamagedError
 from fenghuo.rundir import RunDir
 from fenghuo.training.course import ByClock, BySteps, course_of
 from fenghuo.training.lookahead import Lookahead
@@ -122,6 +124,25 @@ def test_a_finished_session_takes_no_further_step(tmp_path: Path) -> None:
     assert isinstance(again.course, BySteps)
     assert list(again) == []
     assert again.done == 13
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_begun_anew(tmp_path: Path) -> None:
+    left = session_in(tmp_path)
+    for step in left:
+        if step.number == 10:
+            break
+    left.run.close()
+    files = [left.checkpoints / f"step-{number}" / "state.json" for number in (4, 8)]
+    contents = [file.read_bytes() for file in files]
+    for file in files:
+        file.write_bytes(b"{}")
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(DamagedError, match=r"(?s)step-8.*step-4.*put back a copy of one, or .* --overwrite"):
+        session_in(tmp_path)
+    gc.collect()  # lets go of the folder
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    files[0].write_bytes(contents[0])
+    assert session_in(tmp_path).done == 4
 
 
 class Clock:

@@ -80,4 +80,8 @@ def test_a_truncated_or_half_empty_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "step-4" / "state.json").unlink()
     with pytest.raises(DamagedError, match="step-4"):
         read_checkpoint(tmp_path / "step-4")
-    assert latest_checkpoint(tmp_path, say=lambda line: None) is None
+    said: list[str] = []
+    with pytest.raises(DamagedError, match=r"go on from \(.*step-4.*start anew with --overwrite"):
+        latest_checkpoint(tmp_path, say=said.append)
+    assert said == []
+    assert latest_checkpoint(tmp_path / "elsewhere", say=said.append) is None

@@ -91,12 +91,26 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def latest_checkpoint(folder: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; each damaged one on the way is named through `say` and left alone."""
+    """The newest checkpoint that is whole; each damaged one on the way is named through `say` and left alone.
+
+    Raises:
+        DamagedError: there are some, and none is whole. To begin anew would drop what was measured since.
+    """
+    damaged: list[str] = []
     for candidate in reversed(_numbered(folder)):
         try:
-            return read_checkpoint(candidate)
+            found = read_checkpoint(candidate)
         except DamagedError as damage:
-            say(f"damaged checkpoint skipped, going back one: {damage}")
+            damaged.append(str(damage))
+            continue
+        for one in damaged:
+            say(f"damaged checkpoint skipped, going back one: {one}")
+        return found
+    if damaged:
+        raise DamagedError(
+            f"no checkpoint can be read that this run could go on from ({'; '.join(damaged)}); "
+            "put back a copy of one, or start anew with --overwrite"
+        )
     return None
 
 

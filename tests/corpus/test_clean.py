@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.corpus.texts import SENTENCES
 from tests.text.odd_text import odd_text
 
-from fenghuo.corpus.clean import Cleaner, Count, add_up, fold
+from fenghuo.corpus.clean import _ADDRESS_LINE, Cleaner, Count, add_up, fold
 from fenghuo.corpus.recipe import CleanRecipe
 
 ALL_OFF = {"controls": False, "blanks": False, "boilerplate": False, "min_characters": 0, "repetition": 0}
@@ -43,10 +45,62 @@ def test_rules(text: str, wanted: str | None, counts: dict[str, int]) -> None:
     assert counted == counts
 
 
+ADDRESS_LINE_PLAINLY = re.compile(
+    r"(?:(?:(?:https?|ftp)://|www\.)[!-~]+|[\w.+-]+@[\w-]+\.[\w.-]+|[\s<>()（）:：,，;；、|-])+",
+    re.ASCII | re.I,
+)
+ADDRESS_PARTS = [*"ab@.-+,:/w ，图", "www.", "http://", "a@b.c", "\n"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(ADDRESS_PARTS), max_size=10).map("".join))
+def test_lines_of_addresses_are_those_of_the_plain_pattern(line: str) -> None:
+    assert bool(_ADDRESS_LINE.fullmatch(line)) == bool(ADDRESS_LINE_PLAINLY.fullmatch(line))
+
+
+@pytest.mark.parametrize("joined", ["http://a.cn/1.jpg,", "www.a.cn|", "me@a.cn-", "me@a.cn,", "-"])
+def test_a_line_of_many_addresses_takes_no_longer_by_each(joined: str) -> None:
+    """The plain pattern takes twice the time for one more."""
+    assert clean("正文一行\n@" + joined * 40_000 + " 图", repetition=0)[1] == {}
+    assert clean("正文一行\n" + (joined + " ") * 40_000, repetition=0)[0] == "正文一行"
+
+
+def test_many_lines_of_boilerplate() -> None:
+    lines = [f"https://a.cn/{number}" for number in range(20_000)]
+    assert clean("\n".join([*lines, "正文一行", *lines]), repetition=0)[0] == "正文一行"
+
+
 def test_nfkc_spares_chinese_punctuation() -> None:
     assert fold("ＡＢ１２，（ﬁ）：㎏！…％") == "AB12，（fi）：kg！…%"
     assert clean("ａ，\u2460", nfkc=True) == ("a，1", {"nfkc": 1})
     assert clean("ａ，\u2460")[0] == "ａ，\u2460"
+
+
+@pytest.mark.parametrize(
+    ("text", "rules", "wanted"),
+    [
+        ("重５㎏和㎏", {"nfkc": True}, ("nfkc", 3)),  # and grows by two
+        ("e\u0301１，ﬁ", {"nfkc": True}, ("nfkc", 4)),
+        ("語\u200b言\u200b", {}, ("controls", 2)),
+        ("一\t\t 二", {}, ("blanks", 2)),
+        ("一\t二", {}, ("blanks", 1)),
+        ("甲&lt;乙", {"markup": True}, ("markup", 3)),
+        ("正文\n-----", {}, ("boilerplate_lines", 5)),
+    ],
+)
+def test_characters_taken_away_or_replaced(
+    text: str, rules: dict[str, bool], wanted: tuple[str, int]
+) -> None:
+    cleaner = Cleaner(CleanRecipe(min_characters=0, **rules))
+    cleaner(text)
+    assert {rule: count.characters for rule, count in cleaner.mended.items()} == dict([wanted])
+
+
+def test_characters_made_simple() -> None:
+    pytest.importorskip("opencc")
+    cleaner = Cleaner(CleanRecipe(simplified=True))
+    assert cleaner("語言模型與後來的后") == "语言模型与后来的后"
+    assert cleaner.mended["simplified"].characters == 4
 
 
 def test_short_documents() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fenghuo.corpus.sentences import sentence_starts
+from fenghuo.corpus.sentences import _ends, sentence_starts
 
 
 def starts_of(text: str) -> list[int]:
@@ -35,6 +35,7 @@ def starts_of(text: str) -> list[int]:
         ["Yahoo! is old. ", "See a.cn/b?c=1&d=2 now. ", "Wait… what? ", "Yes!! ", "No"],
         ["“Why?” she said. ", "“Because.” ", "Then he left…"],
         ["「はい。」と言った。", "「いいえ！」", "彼は帰った。", "そうか？", "はい｡", "ええ"],
+        ["「はい。!」と言った。", "見て！", "a"],
         ["Он пришёл. ", "А. С. Пушкин жил в г. Москва. ", "Да? ", "Нет!"],
         ["هل هذا صحيح؟ ", "نعم. ", "هذا كتاب۔ ", "انتهى"],
         ["यह किताब है। ", "वह घर है॥ ", "और"],
@@ -48,6 +49,14 @@ def test_sentences(sentences: list[str]) -> None:
     text = "".join(sentences)
     first = [*starts_of(text), len(text)]
     assert [text[a:b] for a, b in pairwise(first)] == sentences
+
+
+@pytest.mark.parametrize("marks", ["?", "!?", "。", "。!", "…", "."])
+@pytest.mark.parametrize("after", ["a", "，", " b", "下"])
+def test_a_long_line_of_marks_is_looked_at_once(marks: str, after: str) -> None:
+    """From each of 200,000 marks anew, it would take minutes."""
+    text = "一句" + marks * (200_000 // len(marks)) + after
+    assert len(list(_ends(text))) <= 1
 
 
 def test_nothing() -> None:

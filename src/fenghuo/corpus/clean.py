@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from operator import ne
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from fenghuo.corpus.markup import without_markup
 from fenghuo.text.tokenizer import clean_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from fenghuo.corpus.recipe import CleanRecipe
 
@@ -29,8 +30,14 @@ _CONTROLS = re.compile(
 )
 _BLANKS = re.compile("[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _BLANK_LINES = re.compile(" ?\n[ \n]*")
-_ADDRESS = r"(?:(?:https?|ftp)://|www\.)[!-~]+|[\w.+-]+@[\w-]+\.[\w.-]+"
-_ADDRESS_LINE = re.compile(rf"(?:{_ADDRESS}|[\s<>()（）:：,，;；、|-])+", re.ASCII | re.IGNORECASE)
+# A line of addresses can be taken apart in many ways, `a@b.cn-c@d.cn` at each letter. So that it is tried in one alone,
+# nothing gives back what it took (++, *+), and that one is right wherever any is: an address of the web takes all up to
+# a blank, and one of mail all that can be the next one's name, but no address of the web that begins in it.
+_WEB = r"(?:(?:https?|ftp)://|www\.)[!-~]"
+_MAIL_HOST = rf"@[\w-]++\.(?![\w.-]@)[\w.-](?:(?!{_WEB})[\w.-])*+(?:\+[\w.+-]*+(?=@))?+"
+_ADDRESS_LINE = re.compile(
+    rf"(?:-*+{_WEB}++|[\w.+-]++(?:{_MAIL_HOST})++|[\s<>()（）:：,，;；、|]++|-++)++", re.ASCII | re.IGNORECASE
+)
 _NO_LETTER = re.compile(r"[\W_]*")
 # NFKC turns these into ASCII, which Chinese text does not use; they sit it out as noncharacters.
 _PUNCTUATION = "！（），：；？～…"
@@ -41,7 +48,7 @@ _SHORTEST_REPETITION_BYTES = 300  # zlib's overhead hides repetition in less
 
 @dataclass
 class Count:
-    """How often a rule applied, to how many characters (taken away, or else changed), with a few samples."""
+    """How often a rule applied, how many characters it took away or replaced, and a few samples."""
 
     count: int = 0
     characters: int = 0
@@ -55,6 +62,16 @@ class Count:
 
     def to_json(self) -> dict[str, Any]:
         return {"count": self.count, "characters": self.characters, "samples": self.samples}
+
+
+def _shortened(before: str, after: str) -> int:
+    """The characters gone, by a rule that takes some away or, where none, puts others in their places."""
+    return len(before) - len(after) or sum(map(ne, before, after))
+
+
+def _replaced(before: str, after: str) -> int:
+    """The characters gone, whatever stands for them: `㎏` → `kg` is one, though the text grows."""
+    return (Counter(before) - Counter(after)).total()
 
 
 class Cleaner:
@@ -77,9 +94,9 @@ class Cleaner:
             if self.recipe.controls:
                 cleaned = self._noted("controls", cleaned, _CONTROLS.sub("", cleaned))
         if self.recipe.nfkc:
-            cleaned = self._noted("nfkc", cleaned, fold(cleaned))
+            cleaned = self._noted("nfkc", cleaned, fold(cleaned), _replaced)
         if self._simplify:
-            cleaned = self._noted("simplified", cleaned, self._simplify(cleaned))
+            cleaned = self._noted("simplified", cleaned, self._simplify(cleaned), _replaced)
         if self.recipe.markup:
             cleaned = self._noted("markup", cleaned, without_markup(cleaned))
         if self.recipe.blanks:
@@ -92,10 +109,11 @@ class Cleaner:
             return None
         return cleaned
 
-    def _noted(self, rule: str, before: str, after: str) -> str:
+    def _noted(
+        self, rule: str, before: str, after: str, changed: Callable[[str, str], int] = _shortened
+    ) -> str:
         if after != before:
-            changed = len(before) - len(after) or sum(map(ne, before, after))
-            self.mended.setdefault(rule, Count()).add(before, changed)
+            self.mended.setdefault(rule, Count()).add(before, changed(before, after))
         return after
 
     def _without_boilerplate(self, text: str) -> str:
@@ -109,7 +127,8 @@ class Cleaner:
             return text
         for line in gone:
             self.mended.setdefault("boilerplate_lines", Count()).add(line, len(line))
-        return "\n".join(line for line in text.split("\n") if line not in set(gone))
+        without = set(gone)
+        return "\n".join(line for line in text.split("\n") if line not in without)
 
     def _reason_to_leave_out(self, text: str) -> str | None:
         if len(text) - sum(map(text.count, " \n\t\u3000")) < max(self.recipe.min_characters, 1):

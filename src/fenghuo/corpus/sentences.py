@@ -16,12 +16,17 @@ _CLOSERS = "”’」』）】》〉〕］｝»)\\]}\"'"
 _FIRM = "。｡！？‼⁇⁈⁉؟۔।॥։።፧။។"  # Chinese and Japanese, Arabic, Devanagari, Armenian, Ethiopic, Burmese, Khmer
 # A sentence ends after a line; after a firm mark; after ! ? … in front of anything but a letter of the same word or
 # a word in small letters (`Yahoo! is`, `a?b=1`, `wait… what`); perhaps after a stop. What closes goes with it. It goes
-# on where a comma follows, or と, with which Japanese leads on from a quotation.
+# on where a comma follows, or と, with which Japanese leads on from a quotation. Marks after which it goes on are
+# matched too, as a whole: tried again from each of them, a line of marks would take time with its square.
 # (One class of characters in front lets the search skip the rest of the text quickly.)
+_MARKS = f"[{_FIRM}!?…]*+[{_CLOSERS}]*+[{_FIRM}]*+"
+_NO_COMMA = "(?![，、；：,;:]|(?<=[」』])[とっ])"
 _END = re.compile(
     f"[{_FIRM}!?…\n.](?:"
-    f"(?<=[{_FIRM}])[{_FIRM}!?…]*+[{_CLOSERS}]*+[{_FIRM}]*+(?![，、；：,;:]|(?<=[」』])[とっ])"
-    f"|(?<=[!?…])[{_FIRM}!?…]*+[{_CLOSERS}]*+[{_FIRM}]*+(?![，、；：,;:&=/]|[0-9A-Za-z\xc0-\u024f]| +[a-z])"
+    f"(?<=[{_FIRM}]){_MARKS}{_NO_COMMA}"
+    f"|(?<=[!?…]){_MARKS}(?![，、；：,;:&=/]|[0-9A-Za-z\xc0-\u024f]| +[a-z])"
+    f"|(?<=[!?…])[!?…]*+[{_CLOSERS}]*+[{_FIRM}]{_MARKS}{_NO_COMMA}"
+    f"|(?<=[{_FIRM}!?…])(?P<goes_on>{_MARKS})"
     "|(?<=\n)\n*+"
     f"|(?<=[^\\W_][.])(?P<stop>[.]*+[{_CLOSERS}]*+)(?= +\\S)"
     ")"
@@ -52,7 +57,8 @@ def sentence_starts(starts: NDArray[np.int32], text: str) -> NDArray[np.bool_]:
 
 def _ends(text: str) -> Iterator[int]:
     for match in _END.finditer(text):
-        if match.lastgroup is None or _is_full_stop(text, match.start(), match.end()):
+        kind = match.lastgroup
+        if kind is None or (kind == "stop" and _is_full_stop(text, match.start(), match.end())):
             yield match.end()
 
 

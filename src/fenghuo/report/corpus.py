@@ -90,7 +90,7 @@ def _rules(result: Found) -> str:
         ("", False),
         ("count", True),
         ("of read", True),
-        ("characters", True),
+        ("characters taken away or replaced", True),
         ("samples", False),
     ]
     return f"<h4>What the rules did</h4>{table(titles, rows)}" if rows else ""

@@ -163,6 +163,8 @@ def test_a_failure_inside_changes_nothing(tmp_path: Path) -> None:
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+        RuntimeError("[enforce fail at inline_container.cc:664]: No space left on device"),
     ],
 )
 def test_a_full_disk_inside_is_a_disk_error_whoever_tells_it(tmp_path: Path, problem: Exception) -> None:

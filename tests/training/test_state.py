@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from fenghuo.errors import DamagedError
 from fenghuo.training.state import (
@@ -47,6 +53,67 @@ def test_a_restored_pair_takes_the_same_next_step(tmp_path: Path) -> None:
         its.step()
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_was_read_outlives_its_files(tmp_path: Path) -> None:
+    """Tensors come from the file where they are used, and a later checkpoint removes it."""
+    model, optimizer = trained(5)
+    write_checkpoint(tmp_path, step=5, tensors=pack_state(model, optimizer), values={}, keep=1)
+    again, its_optimizer = trained(0, seed=9)
+    unpack_state(read_checkpoint(tmp_path / "step-5").tensors, again, its_optimizer)
+    file = tmp_path / "step-5" / "state.safetensors"
+    with file.open("r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+    assert_equal(pack_state(again, its_optimizer), pack_state(model, optimizer))
+
+
+def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_file_of_any_writer_of_the_format_is_read(tmp_path: Path) -> None:
+    """Such as earlier versions, which made the bytes in memory."""
+    model, optimizer = trained(5)
+    write_checkpoint(tmp_path, step=5, tensors=pack_state(model, optimizer), values={"x": 1}, keep=1)
+    file = tmp_path / "step-5" / "state.safetensors"
+    file.write_bytes(save(dict(reversed(pack_state(model, optimizer).items()))))
+    sums = tmp_path / "step-5" / "SHA256SUMS"
+    names = ("state.safetensors", "state.json")
+    sums.write_text(
+        "".join(f"{hashlib.sha256((tmp_path / 'step-5' / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
+    )
+    assert_equal(read_checkpoint(tmp_path / "step-5").tensors, pack_state(model, optimizer))
+
+
+def test_who_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, step=1, tensors={"w": torch.zeros(2)}, values={}, keep=1)
+    (tmp_path / "file").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "step-1").iterdir()}
+    assert modes == {(tmp_path / "file").stat().st_mode}
+
+
+@pytest.mark.slow
+def test_saving_needs_no_memory_of_its_own(tmp_path: Path) -> None:
+    code = """
+        import resource, sys, torch
+        from pathlib import Path
+        from fenghuo.training.state import write_checkpoint
+        def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        home = Path(sys.argv[1])
+        write_checkpoint(home, step=1, tensors={"w": torch.zeros(1000)}, values={}, keep=1)
+        tensors = {str(n): torch.ones(5_000_000) for n in range(10)}
+        before = peak_mb()
+        write_checkpoint(home, step=2, tensors=tensors, values={}, keep=1)
+        print(peak_mb() - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) < 20  # of 200 that are written
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

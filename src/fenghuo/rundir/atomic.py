@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
@@ -121,8 +122,10 @@ def sha256_of(path: Path) -> str:
 
 def disk_error(path: Path, error: Exception) -> DiskError:
     """The message of a write that failed: the path, the reason, and how much room is left where that may be it."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    room = "" if getattr(error, "errno", None) in _NOT_OF_ROOM else _free_space(path)
+    number = _errno(error)
+    told = os.strerror(number) if number else str(error) or type(error).__name__
+    reason = getattr(error, "strerror", None) or told
+    room = "" if number in _NOT_OF_ROOM else _free_space(path)
     return DiskError(f"cannot write {path}: {reason}{room}")
 
 
@@ -183,8 +186,14 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def _is_of_disk(error: Exception) -> bool:
-    # safetensors and torch tell of a full disk in their own exception classes, by text alone.
-    return getattr(error, "errno", None) in _DISK or "No space left on device" in str(error)
+    return _errno(error) in _DISK or "No space left on device" in str(error)  # torch tells by text alone
+
+
+def _errno(error: Exception) -> int | None:
+    """Also where Rust tells it, as in safetensors, whose exceptions have no number but a text."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number: int | None = getattr(error, "errno", None)
+    return int(told[1]) if number is None and told else number
 
 
 def _free_space(path: Path) -> str:

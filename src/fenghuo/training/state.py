@@ -7,7 +7,6 @@ No pickle is read or written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,12 +16,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
 from torch import Tensor, nn
 
 from fenghuo.errors import DamagedError
-from fenghuo.rundir import folder_atomic, write_atomic
+from fenghuo.rundir import folder_atomic, sha256_of, write_atomic
 from fenghuo.training.parallel import cut_like, gathered
 
 STATE = "state.safetensors"
@@ -45,15 +44,16 @@ def write_checkpoint(
     """Write `folder/step-N` whole, then remove later ones and all but the newest `keep` (None: no earlier one)."""
     target = folder / f"step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {
-        STATE: save_tensors({name: tensor.detach().contiguous() for name, tensor in tensors.items()}),
-        VALUES: json.dumps({"step": step, **values}, ensure_ascii=False, sort_keys=True).encode(),
-    }
     with folder_atomic(target) as beside:
-        for name, data in contents.items():
-            write_atomic(beside / name, data)
-        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
-        write_atomic(beside / SUMS, sums)
+        write_atomic(
+            beside / VALUES, json.dumps({"step": step, **values}, ensure_ascii=False, sort_keys=True)
+        )
+        # To a file, not to bytes and then to a file, which would take twice what is saved of memory.
+        save_tensors({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, beside / STATE)
+        shutil.copymode(beside / VALUES, beside / STATE)  # safetensors lets nobody else read
+        write_atomic(
+            beside / SUMS, "".join(f"{sha256_of(beside / name)}  {name}\n" for name in (STATE, VALUES))
+        )
     # A higher number is damaged, or of a course that was left: it must not outlive the one just written.
     numbers = [int(path.name[5:]) for path in _numbered(folder)]
     kept = [number for number in numbers if number <= step][-(keep or 0) :]
@@ -72,7 +72,7 @@ def remove_unnamed(bests: Path, checkpoints: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read one checkpoint folder.
+    """Read one checkpoint folder. Its tensors are read from the file where they are used.
 
     Raises:
         DamagedError: a file is missing or its bytes are not those that were written.
@@ -80,12 +80,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         lines = (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())
         sums = {name: digest for digest, name in lines}
-        contents = {name: (folder / name).read_bytes() for name in (STATE, VALUES)}
-        for name, data in contents.items():
-            if hashlib.sha256(data).hexdigest() != sums.get(name):
+        for name in (STATE, VALUES):
+            if sha256_of(folder / name) != sums.get(name):
                 raise DamagedError(f"{folder / name}: the bytes differ from those that were written")
-        values = json.loads(contents[VALUES])
-        return Checkpoint(values.pop("step"), load_tensors(contents[STATE]), values)
+        values = json.loads((folder / VALUES).read_bytes())
+        return Checkpoint(values.pop("step"), load_tensors(folder / STATE), values)
     except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise DamagedError(f"{folder}: not a whole checkpoint ({problem})") from None
 
@@ -138,7 +137,7 @@ def unpack_state(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: tor
             own = parameters[int(number)]
             state.setdefault(int(number), {})[key] = (
                 cut_like(tensor, own) if tensor.shape == own.shape else tensor
-            )
+            ).clone()  # the optimizer takes it as it is, and the file may go
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

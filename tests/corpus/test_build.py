@@ -229,6 +229,35 @@ def test_it_goes_on_where_it_stopped(
     }
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("torn", [True, False])
+def test_a_decision_on_repeats_goes_on_after_a_kill(
+    exact: bool, torn: bool, tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "".join(SENTENCES[:6])
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join([long, long[:-2] + "了", SENTENCES[7], SENTENCES[8], SENTENCES[7]]), "utf-8")
+    recipe = recipe_of(
+        str(path), tokenizer_folder, dedup={"exact": exact, "near": {}}, shards={"input_mb": 0.0003}
+    )
+    wanted = build(tmp_path / "straight", recipe)
+    assert wanted["removed"]["near_duplicate"]["count"] == 2 - exact
+    real = module.mark_near_repeats
+
+    def kill_after(keys: list[Path], repeats: list[Path]) -> None:
+        real(keys, repeats)
+        if torn:
+            repeats[0].write_bytes(repeats[0].read_bytes()[:20])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "mark_near_repeats", kill_after)
+    with pytest.raises(StoppedError):
+        build(tmp_path / "cut", recipe)
+    monkeypatch.setattr(module, "mark_near_repeats", real)
+    assert build(tmp_path / "cut", recipe)["removed"] == wanted["removed"]
+    assert shard_bytes(tmp_path / "cut") == shard_bytes(tmp_path / "straight")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_kill_leaves_nothing_running_and_changes_nothing(

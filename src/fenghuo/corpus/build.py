@@ -150,6 +150,7 @@ def _build(recipe: CorpusRecipe, work: Work) -> None:
 def _decide(work: Work, dedup: DedupRecipe) -> None:
     """Say of each document, of finished corpora first, whether it repeats an earlier one. Near ones are told among the
     input's alone: a finished corpus keeps no keys of them."""
+    work.forget("repeats")  # near ones that were marked before a kill would be taken for exact ones
     if dedup.exact:
         work.sign_taken()
         mark_repeats(work.files("signatures"), work.files("repeats"))

@@ -7,6 +7,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fenghuo.rundir import file_atomic
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -20,8 +22,13 @@ _SIGNED = np.dtype([("low", "<u8"), ("high", "<u8"), ("place", "<i8")])
 
 def save_signatures(path: Path, signatures: bytes | bytearray) -> None:
     """Keep the signatures of a part's documents, in order: (n, 2)."""
-    with path.open("wb") as file:
-        np.save(file, np.frombuffer(signatures, "<u8").reshape(-1, 2))
+    save_array(path, np.frombuffer(signatures, "<u8").reshape(-1, 2))
+
+
+def save_array(path: Path, values: NDArray[Any]) -> None:
+    """Write a .npy file, whole or absent: what notes that it is done outlives a crash. Raises DiskError."""
+    with file_atomic(path) as file:
+        np.save(file, values)
 
 
 def mark_repeats(signatures: Sequence[Path], repeats: Sequence[Path]) -> int:
@@ -56,8 +63,7 @@ def mark_repeats(signatures: Sequence[Path], repeats: Sequence[Path]) -> int:
         del answers
         bucket.unlink()
     for path, begin, length in zip(repeats, first.tolist(), lengths, strict=False):
-        with path.open("wb") as file:
-            np.save(file, np.load(everywhere, mmap_mode="r")[begin : begin + length])
+        save_array(path, np.load(everywhere, mmap_mode="r")[begin : begin + length])
     everywhere.unlink()
     return count
 

@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from fenghuo.corpus.duplicates import save_array
 from fenghuo.corpus.format import ShardLine, check_size, read_manifest, signatures_of
 from fenghuo.corpus.shards import corpus_file
 from fenghuo.errors import DataError
@@ -85,8 +84,7 @@ def take_whole(one: Taken, target: Path) -> ShardLine:
 
 def save_signatures_of(one: Taken, path: Path) -> None:
     """Its documents' signatures, for `duplicates.mark_repeats`."""
-    with path.open("wb") as file:
-        np.save(file, signatures_of(one.path))
+    save_array(path, signatures_of(one.path))
 
 
 def inputs_of(corpora: Sequence[Path]) -> list[tuple[str, Path]]:

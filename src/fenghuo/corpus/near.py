@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fenghuo.corpus.duplicates import DECIDED_TOGETHER
+from fenghuo.corpus.duplicates import DECIDED_TOGETHER, save_array
 from fenghuo.corpus.ngrams import shingles, units_of
 from fenghuo.corpus.order import scattered
 from fenghuo.corpus.signature import signature
@@ -92,8 +92,7 @@ def band_keys(texts: Sequence[str], similarity: float, permutations: int) -> NDA
 
 def save_keys(path: Path, keys: Sequence[NDArray[np.uint64]], bands: int) -> None:
     """Keep a part's keys, (bands, n): the keys of a band lie together, since bands are decided one by one."""
-    with path.open("wb") as file:
-        np.save(file, np.concatenate([np.zeros((bands, 0), np.uint64), *keys], axis=1))
+    save_array(path, np.concatenate([np.zeros((bands, 0), np.uint64), *keys], axis=1))
 
 
 def mark_near_repeats(keys: Sequence[Path], repeats: Sequence[Path]) -> Clusters:
@@ -104,8 +103,7 @@ def mark_near_repeats(keys: Sequence[Path], repeats: Sequence[Path]) -> Clusters
     ]
     near, clusters = mark_near(keys, gone)
     for path, exact, also in zip(repeats, gone, near, strict=True):
-        with path.open("wb") as file:
-            np.save(file, exact.astype(np.uint8) + NEAR * also.astype(np.uint8))
+        save_array(path, exact.astype(np.uint8) + NEAR * also.astype(np.uint8))
     return clusters
 
 

@@ -60,6 +60,10 @@ class Work:
         (self.home / name).mkdir(parents=True, exist_ok=True)
         return self.home / name
 
+    def forget(self, name: str) -> None:
+        """Take a folder in it away, with what an unfinished pass left there."""
+        shutil.rmtree(self.home / name, ignore_errors=True)
+
     def files(self, name: str) -> list[Path]:
         """A file in that folder of each shard taken over, then of each part."""
         names = [f"taken-{n:05d}.npy" for n in range(len(self.taken))]

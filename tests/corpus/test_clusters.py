@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.corpus.texts import build, paragraphs, recipe_of, write_paragraphs
 
 from fenghuo.config import build_recipe, dump_recipe
-from fenghuo.corpus import on_slurm
+from fenghuo.corpus import on_ray, on_slurm
+from fenghuo.corpus.executor import interrupted_by_sigterm, open_executor
 from fenghuo.corpus.recipe import CorpusRecipe, ExecutorRecipe
 from fenghuo.corpus.tasks import run_task, tasks_left
 from fenghuo.errors import FenghuoError, UsageError
@@ -154,6 +157,22 @@ def test_ray_runs_the_whole_recipe(tmp_path: Path, tokenizer_folder: Path) -> No
         timeout=300,
     )
     assert manifest(tmp_path / "run") == manifest(tmp_path / "local")
+
+
+def test_sigterm_stops_the_command_on_ray_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("Ray's own handler"))  # as Ray's does
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setattr(on_ray, "_ray", lambda: ray)
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        interrupted_by_sigterm(),
+        open_executor(ExecutorRecipe(kind="ray"), 1),
+    ):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_one_word_names_the_executor() -> None:

@@ -7,6 +7,8 @@ what a task raises; so its tasks are handed to Ray here.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,10 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    ours = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level="ERROR")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ours)  # Ray puts one of its own there, and would end the process
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from datatrove.executor import slurm as slurm_of_datatrove
 from tests.corpus.texts import build, paragraphs, recipe_of, write_paragraphs
 
 from fenghuo.config import build_recipe, dump_recipe
@@ -80,6 +81,20 @@ def test_completed_tasks_are_noted_as_datatrove_notes_them(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_more_tasks_than_an_array_has_jobs(
+    tmp_path: Path, tokenizer_folder: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_slurm, "_LONGEST_ARRAY", 2)
+    values: dict[str, Any] = {"dedup": {"exact": False}}
+    wanted = build(tmp_path / "local", given(tmp_path, tokenizer_folder, **values))
+    build(tmp_path / "run", given(tmp_path, tokenizer_folder, executor={"kind": "slurm"}, **values))
+    assert wanted["shards"] == 3
+    assert manifest(tmp_path / "run") == manifest(tmp_path / "local")
+    [script] = slurm.iterdir()
+    assert "#SBATCH --array=0-1\n" in script.read_text()
+
+
+@pytest.mark.slow
 def test_slurm_runs_the_whole_recipe(tmp_path: Path, tokenizer_folder: Path, slurm: Path) -> None:
     wanted = build(tmp_path / "local", given(tmp_path, tokenizer_folder))
     executor = {"kind": "slurm", "partition": "cpu", "time": "01:00:00", "memory_gb": 3, "workers": 5}
@@ -134,6 +149,44 @@ def test_jobs_that_wait_are_not_submitted_again(tmp_path: Path, monkeypatch: pyt
     on_slurm.run_on_slurm(ExecutorRecipe(kind="slurm"), [], 3, home, done.append)
     assert set(looks) == {"41"}
     assert done == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("tasks", "jobs", "each"), [(3, 3, 1), (1_001, 1_001, 1), (2_500, 834, 3)])
+def test_all_jobs_are_one_array(
+    tasks: int, jobs: int, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: list[str] = []
+    monkeypatch.setattr(slurm_of_datatrove, "launch_slurm_job", lambda script, *_: scripts.append(script))
+    executor = on_slurm.Executor(ExecutorRecipe(kind="slurm"), [], tasks=tasks, home=tmp_path)
+    executor.launch_job()
+    assert executor.tasks_per_job == each
+    [script] = scripts
+    assert f"#SBATCH --array=0-{jobs - 1}\n" in script
+
+
+@pytest.mark.parametrize(("code", "kept"), [(0, False), (1, True)])
+def test_ctrl_c_cancels_the_jobs_and_forgets_them(
+    code: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that are ending still stand in the queue, and a second call would wait for them in vain."""
+    home = tmp_path / "sign"
+    home.mkdir()
+    (home / "job").write_text("41")
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $* > {tmp_path / 'cancelled'}\nexit {code}\n")
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    answers = iter([True, KeyboardInterrupt()])
+
+    def is_queued(_: str) -> bool:
+        if isinstance(answer := next(answers), BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(on_slurm, "_is_queued", is_queued)
+    with pytest.raises(KeyboardInterrupt):
+        on_slurm.run_on_slurm(ExecutorRecipe(kind="slurm"), [], 3, home, print)
+    assert (tmp_path / "cancelled").read_text() == "41\n"
+    assert (home / "job").exists() == kept
 
 
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

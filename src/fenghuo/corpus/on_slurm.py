@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import ExecutorRecipe
 
 _LOOK_EVERY_S = 10.0
+_LONGEST_ARRAY = 1_001  # Slurm's own limit (MaxArraySize), unless a cluster has another
 _PATIENCE = (
     3  # looks after the last job left the queue: a network disk shows what it wrote some seconds later
 )
 
 
 class Executor(SlurmPipelineExecutor):  # type: ignore[misc]
-    """Submits the tasks that are not completed yet as one job array."""
+    """Submits the tasks that are not completed yet as one job array, so that one number stands for all jobs.
+
+    Where they are more than an array may have jobs, a job runs several, one after another: datatrove would else submit
+    arrays that wait for each other, and know the last one's number alone.
+    """
 
     def __init__(self, recipe: ExecutorRecipe, pipeline: list[Any], *, tasks: int, home: Path) -> None:
         super().__init__(
@@ -41,8 +47,14 @@ class Executor(SlurmPipelineExecutor):  # type: ignore[misc]
             qos=None,
             env_command=f'export TOKENIZERS_PARALLELISM=false PATH="{Path(sys.executable).parent}:$PATH"',
             sbatch_args=recipe.sbatch,
+            max_array_size=_LONGEST_ARRAY,
             logging_dir=str(home),
         )
+
+    def launch_job(self) -> None:
+        """As datatrove's."""
+        self.tasks_per_job = ceil(len(self.get_incomplete_ranks()) / self.max_array_size)
+        super().launch_job()
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
         """datatrove's, without a partition where none is asked for."""
@@ -86,8 +98,7 @@ def run_on_slurm(
                 )
             time.sleep(_LOOK_EVERY_S)
     except KeyboardInterrupt:
-        with suppress(OSError):
-            subprocess.run(["scancel", note.read_text()], capture_output=True, check=False)
+        _cancel(note)
         raise
 
 
@@ -102,6 +113,14 @@ def _submit(executor: Executor) -> None:
         raise UsageError(
             f"executor.kind slurm: sbatch refused the jobs (exit code {problem.returncode})"
         ) from problem
+
+
+def _cancel(note: Path) -> None:
+    """Take the jobs out of the queue, and forget them: those that are still ending are not to be waited for."""
+    with suppress(OSError):
+        told = subprocess.run(["scancel", note.read_text()], capture_output=True, check=False)
+        if told.returncode == 0:
+            note.unlink()
 
 
 def _is_queued(job: str) -> bool:

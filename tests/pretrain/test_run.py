@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import fenghuo.pretrain.evaluate
+import fenghuo.pretrain.run
 from fenghuo.config import build_recipe, dump_recipe
+from fenghuo.corpus.batch import Packing
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import ModelError, RecipeError
 from fenghuo.models.folder import build, save_model
@@ -23,8 +29,10 @@ from fenghuo.net.config import HeadsConfig
 from fenghuo.objectives.objective import build_questions
 from fenghuo.objectives.recipe import MlmRecipe
 from fenghuo.pretrain.recipe import PretrainRecipe
-from fenghuo.pretrain.run import plan, run
+from fenghuo.pretrain.run import plan, run, way_of
 from fenghuo.rundir import RunDir
+from fenghuo.training.loop import Step
+from fenghuo.training.session import Session
 
 TINY = {"layers": 2, "layer_groups": 2, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
 
@@ -83,6 +91,17 @@ def test_a_tokenizer_beside_the_corpus_is_refused(corpus: Path) -> None:
         build_recipe(PretrainRecipe, recipe_of(corpus).model_dump(mode="json") | {"model": model})
 
 
+@pytest.mark.parametrize(("packing", "copies"), [("doc-sentences", None), ("full-sentences", 7)])
+def test_packing_and_mask_copies_reach_the_loader(corpus: Path, packing: Packing, copies: int | None) -> None:
+    values = recipe_of(corpus).model_dump(mode="json", exclude_defaults=True)
+    recipe = build_recipe(PretrainRecipe, values | {"packing": packing, "mask_copies": copies})
+    [phase] = way_of(recipe, corpus_tokenizer(corpus).vocabulary).phases
+    wanted = ShardSource(corpus, max_pieces=30, packing=packing)
+    np.testing.assert_array_equal(phase.source.lengths, wanted.lengths)
+    assert phase.loader.source is phase.source
+    assert phase.loader.copies == copies
+
+
 @pytest.mark.slow
 def test_it_learns_and_says_what_it_did(corpus: Path, tmp_path: Path) -> None:
     recipe = recipe_of(corpus)
@@ -128,6 +147,83 @@ def test_each_kind_of_run_learns(corpus: Path, tmp_path: Path, given: dict[str, 
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert losses[-1] < 0.97 * losses[0]  # of small words: the plateau of frequent pieces
     assert set(names) <= {key.removeprefix("train/") for line in lines for key in line}
+
+
+def small(corpus: Path, train: dict[str, Any], **values: Any) -> PretrainRecipe:
+    """Few pieces a step, and no dropout, so that losses can be compared step by step."""
+    still = {**TINY, "dropout": 0.0, "attention_dropout": 0.0}
+    given = recipe_of(corpus, log_every=1, evaluate_every=1000, **train).model_dump(
+        mode="json", exclude_defaults=True
+    )
+    given |= {"model": {"preset": "nezha-4l-312", "values": still}, "batch": {"pieces": 128}}
+    return build_recipe(PretrainRecipe, given | values)
+
+
+def pretrain(recipe: PretrainRecipe, out: Path) -> None:
+    folder = RunDir.open(out, verb="pretrain", recipe=recipe)
+    try:
+        run(recipe, folder)
+    finally:
+        folder.close()
+
+
+def losses(out: Path) -> np.ndarray:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return np.array([line["train/loss"] for line in lines if "train/loss" in line])
+
+
+class KilledError(Exception):
+    """The end of a process, as far as its run folder can tell."""
+
+
+@pytest.mark.slow
+def test_bf16_learns_what_fp32_learns_and_goes_on_in_the_same_bits(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fenghuo.pretrain.evaluate, "ASKED_PIECES", 100)
+    monkeypatch.setattr(fenghuo.pretrain.run, "PEAK_S", 0.01)
+    for precision in ("fp32", "bf16"):
+        pretrain(small(corpus, {"steps": 40, "precision": precision}), tmp_path / precision)
+    full, half = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
+    assert half[-5:].mean() < 0.93 * half[0]
+    apart = np.abs(half / full - 1)
+    print(f"bf16: first {apart[0]:.1e}, largest {apart.max():.1e}")
+    assert 0 < apart.max() < 0.03
+
+    steps = Session._steps
+
+    def killed(self: Session) -> Iterator[Step]:
+        for step in steps(self):
+            if step.number == 18:
+                raise KilledError
+            yield step
+
+    recipe = small(corpus, {"steps": 40, "precision": "bf16"})
+    monkeypatch.setattr(Session, "_steps", killed)
+    with pytest.raises(KilledError):
+        pretrain(recipe, tmp_path / "left")
+    monkeypatch.setattr(Session, "_steps", steps)
+    saved = load_file(tmp_path / "left" / "checkpoints" / "step-15" / "state.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    pretrain(recipe, tmp_path / "left")
+    assert "going on after step 15 of 40" in (tmp_path / "left" / "log.txt").read_text()
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("left", "bf16")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_processes_that_prepare_batches_change_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked, and which of several questions, goes to them pickled."""
+    monkeypatch.setattr(fenghuo.pretrain.evaluate, "ASKED_PIECES", 100)
+    monkeypatch.setattr(fenghuo.pretrain.run, "PEAK_S", 0.01)
+    objectives = [{"name": "mlm", "share": 1}, {"name": "nsp"}, {"name": "causal", "share": 1}]
+    for workers in (0, 1):
+        batch = {"pieces": 128, "workers": workers}
+        recipe = small(corpus, {"steps": 6}, objectives=objectives, batch=batch)
+        pretrain(recipe, tmp_path / f"workers-{workers}")
+    np.testing.assert_array_equal(losses(tmp_path / "workers-0"), losses(tmp_path / "workers-1"))
 
 
 def start(recipe_file: Path, out: Path, *, heard: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The bytes of a corpus: shards, their manifest, and whether they are still what was written.
+"""The bytes of a corpus: shards, their manifest, and whether they are what was written.
 
 A shard is an Arrow IPC file of one record batch, a document a row; its schema's metadata says how it was made
 and what it holds. It is memory-mapped, and read without a copy.
@@ -7,18 +7,18 @@ and what it holds. It is memory-mapped, and read without a copy.
 from __future__ import annotations
 
 import json
-import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from fenghuo.errors import DamagedError, DataError, DiskError
-from fenghuo.rundir import file_atomic, sha256_of, write_atomic, write_json
+from fenghuo.errors import DamagedError, DataError
+from fenghuo.rundir import file_atomic, sha256_of, write_json
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -76,7 +76,7 @@ class Shard:
     word_bits: NDArray[np.uint8]  # bit i % 8 of byte i // 8 is that of piece i
     sentence_bits: NDArray[np.uint8]
     offsets: NDArray[np.int32]  # (S + 1,): document d is pieces[offsets[d]:offsets[d + 1]]
-    heldout: NDArray[np.bool_]  # (S,)
+    heldout_bits: NDArray[np.uint8]  # bit d % 8 of byte d // 8 is that of document d
 
 
 def write_shard(
@@ -130,7 +130,7 @@ def open_shard(path: Path) -> Shard:
             word_bits=_bytes_of(batch.column("word_start").values),
             sentence_bits=_bytes_of(batch.column("sentence_start").values),
             offsets=_view(lists.offsets),
-            heldout=bits_of(_bytes_of(batch.column("heldout")), 0, batch.num_rows),
+            heldout_bits=_bytes_of(batch.column("heldout")),
         )
 
 
@@ -143,7 +143,7 @@ def read_shard(path: Path) -> Documents:
             word_start=bits_of(shard.word_bits, 0, len(shard.pieces)),
             sentence_start=bits_of(shard.sentence_bits, 0, len(shard.pieces)),
             lengths=np.diff(shard.offsets).astype(np.int64),
-            heldout=shard.heldout,
+            heldout=bits_of(shard.heldout_bits, 0, batch.num_rows),
             sources=batch.column("source").to_pylist(),
             signatures=signatures,
             characters=_view(batch.column("characters")),
@@ -172,7 +172,7 @@ def _reading(path: Path) -> Iterator[Any]:
 
 
 def bits_of(packed: NDArray[np.uint8], begin: int, end: int) -> NDArray[np.bool_]:
-    """Bits begin … end-1 of a shard's `word_bits` or `sentence_bits`."""
+    """Bits begin … end-1 of a shard's `word_bits`, `sentence_bits` or `heldout_bits`."""
     first = begin // 8
     bits = np.unpackbits(packed[first : (end + 7) // 8], bitorder="little")
     return bits[begin - 8 * first : end - 8 * first].astype(np.bool_)
@@ -199,22 +199,6 @@ def read_manifest(folder: Path) -> tuple[dict[str, str], list[ShardLine]]:
         raise DamagedError(f"{path}: cannot be read: {problem!r}") from problem
 
 
-def verify(folder: Path, lines: Sequence[ShardLine]) -> None:
-    """Compare every shard with its sha256, unless that was done since the file last changed.
-
-    Raises:
-        DamagedError: the first shard that is missing, truncated or changed.
-    """
-    note = folder / ".verified.json"
-    known: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(note.read_bytes())
-    seen = {line.file: _checked(folder / line.file, line, known.get(line.file)) for line in lines}
-    if seen != known:
-        with suppress(DiskError):  # a read-only corpus is checked each time
-            write_atomic(note, json.dumps(seen))
-
-
 def check_size(path: Path, line: ShardLine) -> os.stat_result:
     """What the disk knows of a shard. Raises DamagedError where it is missing or has another size."""
     if not path.is_file():
@@ -231,14 +215,6 @@ def check_bytes(path: Path, line: ShardLine) -> None:
     """Raise DamagedError where a shard's bytes are not those that were written."""
     if sha256_of(path) != line.sha256:
         raise DamagedError(f"{path}: a damaged shard: its bytes are not those that were written (sha256)")
-
-
-def _checked(path: Path, line: ShardLine, known: Any) -> list[Any]:
-    state = check_size(path, line)
-    seal = [state.st_size, state.st_mtime_ns, line.sha256]
-    if seal != known:
-        check_bytes(path, line)
-    return seal
 
 
 def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fenghuo.corpus.format import Shard, bits_of, open_shard, read_manifest, verify
-from fenghuo.corpus.slices import open_slices
+from fenghuo.corpus.format import Shard, bits_of, open_shard, read_manifest
+from fenghuo.corpus.index import Index
+from fenghuo.corpus.slices import Cutting
 from fenghuo.errors import DamagedError
 from fenghuo.text.tokenizer import Tokenizer
 
@@ -53,6 +54,7 @@ class ShardSource:
     Raises:
         DataError: the folder holds no finished corpus.
         DamagedError: a shard is not what was written.
+        DiskError: the index cannot be kept.
     """
 
     def __init__(
@@ -65,9 +67,8 @@ class ShardSource:
     ) -> None:
         if max_pieces < 1:
             raise ValueError(f"max_pieces {max_pieces} leaves no room for text")
-        folder = corpus_run / "shards"
-        _, lines = read_manifest(folder)
-        verify(folder, lines)
+        index = Index(corpus_run, [cutting := Cutting(max_pieces, split, packing)])
+        folder, lines = index.folder, index.lines
         self._again = partial(type(self), corpus_run, max_pieces=max_pieces, split=split, packing=packing)
 
         @lru_cache(maxsize=_OPEN_SHARDS)
@@ -78,9 +79,9 @@ class ShardSource:
         self._shard = shard
         self._files = [line.file for line in lines]
         self._is_heldout = split == "heldout"
-        self._slices = open_slices(folder, [line.sha256 for line in lines], shard, max_pieces, split, packing)
+        self._slices = index.slices(cutting)
         self.lengths: NDArray[np.int32] = self._slices.lengths
-        self.pieces = self._slices.pieces
+        self.pieces = int(self._slices.before[-1])
         self.documents: int = sum(
             line.heldout_documents if self._is_heldout else line.documents - line.heldout_documents
             for line in lines
@@ -98,7 +99,8 @@ class ShardSource:
             raise IndexError(f"example {index} of {len(self)}")
         number = int(np.searchsorted(self._slices.first, index, side="right")) - 1
         shard, begin = self._shard(number), int(self._slices.begins[index])
-        document = int(np.searchsorted(shard.offsets, begin, side="right")) - 1
+        # As an int32: numpy would first make all offsets int64.
+        document = int(np.searchsorted(shard.offsets, np.int32(begin), side="right")) - 1
         parts = list(self._parts(shard, document, begin, int(self.lengths[index])))
         word_start = np.concatenate([bits_of(shard.word_bits, *part) for part in parts])
         document_start = np.zeros(len(word_start), np.bool_)
@@ -124,11 +126,19 @@ class ShardSource:
                 return
             document += 1
             while (
-                shard.heldout[document] != self._is_heldout
+                bits_of(shard.heldout_bits, document, document + 1)[0] != self._is_heldout
                 or shard.offsets[document] == shard.offsets[document + 1]
             ):
                 document += 1
             begin = int(shard.offsets[document])
+
+    def holding(self, pieces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The examples that hold some pieces, counted through the split, and the pieces' places in them.
+
+        Args:
+            pieces: (n,) in 0 … self.pieces - 1; a place of `[SEP]` between documents counts.
+        """
+        return self._slices.holding(pieces)
 
     def describe(self, index: int) -> dict[str, int | str]:
         """Where an example stands: its number, its shard's file, its first piece there and how many it has."""

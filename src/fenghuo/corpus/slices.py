@@ -1,24 +1,17 @@
-"""Documents → slices of at most so many pieces, and the index of them that is kept beside the shards."""
+"""Documents → slices of at most so many pieces."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from bisect import bisect_right
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fenghuo.corpus.format import Shard, bits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,16 +23,40 @@ Split = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True, slots=True)
+class Cutting:
+    """Which documents are cut, and how (see `cut`)."""
+
+    max_pieces: int
+    split: Split = "train"
+    packing: Packing = "doc-sentences"
+
+
+@dataclass(frozen=True, slots=True)
 class Slices:
-    """All slices of a split, shard by shard, in the order of the text; memory-mapped where the disk allows it."""
+    """All slices of a split, shard by shard, in the order of the text; memory-mapped."""
 
     begins: NDArray[np.uint32]  # (n,) first piece of each, in its shard
     lengths: NDArray[np.int32]  # (n,) and a place for [SEP] before each further document
     first: NDArray[np.int64]  # (shards + 1,) number of each shard's first slice
-    pieces: int  # sum of all lengths
+    before: NDArray[np.int64]  # (shards + 1,) sum of the lengths of all slices before each shard's
+
+    def holding(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The slices that hold some pieces, counted through the split from 0, and the pieces' places in them.
+
+        Only lengths of those shards are read, one shard at a time.
+        """
+        slices, places = np.empty_like(numbers), np.empty_like(numbers)
+        shards = np.searchsorted(self.before, numbers, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            lengths = self.lengths[self.first[shard] : self.first[shard + 1]].astype(np.int64)
+            ends = self.before[shard] + np.cumsum(lengths)
+            at = np.searchsorted(ends, numbers[here], side="right")
+            slices[here], places[here] = self.first[shard] + at, numbers[here] - (ends - lengths)[at]
+        return slices, places
 
 
-def cut(shard: Shard, max_pieces: int, split: Split, packing: Packing = "doc-sentences") -> Cuts:
+def cut(shard: Shard, cutting: Cutting) -> Cuts:
     """The slices of one shard: (begins, lengths).
 
     doc-sentences: a document of at most `max_pieces` is one slice. A longer one is cut at the last sentence that
@@ -51,10 +68,11 @@ def cut(shard: Shard, max_pieces: int, split: Split, packing: Packing = "doc-sen
 
     Source: both are RoBERTa's (arXiv 1907.11692, §4.2), whose DOC-SENTENCES too never mix documents.
     """
-    wanted = shard.heldout if split == "heldout" else ~shard.heldout
+    heldout = bits_of(shard.heldout_bits, 0, len(shard.offsets) - 1)
+    wanted, max_pieces = heldout if cutting.split == "heldout" else ~heldout, cutting.max_pieces
     sentences = np.flatnonzero(bits_of(shard.sentence_bits, 0, len(shard.pieces)))
     offsets = shard.offsets.astype(np.int64)
-    if packing == "full-sentences":
+    if cutting.packing == "full-sentences":
         return _cut_row(offsets, wanted, max_pieces, sentences, shard.word_bits)
     begins, ends = offsets[:-1][wanted], offsets[1:][wanted]
     is_long = ends - begins > max_pieces
@@ -119,68 +137,3 @@ def _cut_row(
     at = np.array(begins, np.int64)
     at -= shift[np.searchsorted(place, at, side="right") - 1]
     return at.astype(np.uint32), np.array(lengths, np.int32)
-
-
-def open_slices(
-    folder: Path,
-    fingerprints: Sequence[str],
-    open_one: Callable[[int], Shard],
-    max_pieces: int,
-    split: Split,
-    packing: Packing,
-) -> Slices:
-    """The slices of all shards of a folder, from the index kept there, which is made when absent.
-
-    Args:
-        fingerprints: of each shard.
-        open_one: number of a shard → the shard.
-    """
-    digest = hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()[:12]
-    home = folder / "slices" / f"{packing}-{max_pieces}-{split}-{digest}"
-    if not home.is_dir():
-        shards = range(len(fingerprints))
-        try:
-            _keep(home, (cut(open_one(number), max_pieces, split, packing) for number in shards))
-        except OSError:  # a read-only or full disk: the index lives as long as this process
-            return _held([cut(open_one(number), max_pieces, split, packing) for number in shards])
-    counts = json.loads((home / "counts.json").read_bytes())
-    return Slices(
-        begins=_mapped(home / "begins.u32", np.uint32),
-        lengths=_mapped(home / "lengths.i32", np.int32),
-        first=np.concatenate([[0], np.cumsum(counts["slices"])]).astype(np.int64),
-        pieces=sum(counts["pieces"]),
-    )
-
-
-def _keep(home: Path, cuts: Iterator[Cuts]) -> None:
-    home.parent.mkdir(exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
-    try:
-        counts: dict[str, list[int]] = {"slices": [], "pieces": []}
-        with (beside / "begins.u32").open("wb") as begins, (beside / "lengths.i32").open("wb") as lengths:
-            for shard_begins, shard_lengths in cuts:
-                begins.write(shard_begins.tobytes())
-                lengths.write(shard_lengths.tobytes())
-                counts["slices"].append(len(shard_begins))
-                counts["pieces"].append(int(shard_lengths.sum(dtype=np.int64)))
-        (beside / "counts.json").write_text(json.dumps(counts))
-        beside.chmod(0o755)
-        with suppress(OSError):  # another rank was quicker: its index is the same
-            os.rename(beside, home)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _held(cuts: Sequence[Cuts]) -> Slices:
-    first = np.cumsum([0, *(len(begins) for begins, _ in cuts)])
-    lengths = np.concatenate([lengths for _, lengths in cuts])
-    return Slices(
-        begins=np.concatenate([begins for begins, _ in cuts]),
-        lengths=lengths,
-        first=first.astype(np.int64),
-        pieces=int(lengths.sum(dtype=np.int64)),
-    )
-
-
-def _mapped(path: Path, kind: type[np.generic]) -> NDArray[Any]:
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from fenghuo.config import build_recipe
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
+from fenghuo.corpus.slices import Slices
 from fenghuo.errors import ModelError
 from fenghuo.models.folder import build, save_model
 from fenghuo.net.config import HeadsConfig
@@ -63,6 +66,16 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def keep_first(source: ShardSource, number: int) -> None:
+    """Forget all other slices of a corpus of one shard."""
+    few = source._slices
+    lengths, pieces = few.lengths[:number], int(few.lengths[:number].sum())
+    source._slices = replace(
+        few, lengths=lengths, first=np.array([0, number]), before=np.array([0, pieces], np.int64)
+    )
+    source.lengths, source.pieces = lengths, pieces
+
+
 @pytest.mark.parametrize("packing", ["doc-sentences", "full-sentences"])
 def test_pseudo_perplexity_is_that_of_each_piece_hidden_alone(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, packing: Any
@@ -70,7 +83,7 @@ def test_pseudo_perplexity_is_that_of_each_piece_hidden_alone(
     monkeypatch.setattr(evaluate, "ASKED_PIECES", 10**6)  # all there are
     words = corpus_tokenizer(corpus).vocabulary
     source = ShardSource(corpus, max_pieces=30, split="heldout", packing=packing)
-    monkeypatch.setattr(source, "lengths", source.lengths[:12])
+    keep_first(source, 12)
     model = model_of(corpus)
     nll: list[float] = []
     for index in range(12):
@@ -100,6 +113,69 @@ def test_pieces_are_drawn_evenly_and_once(corpus: Path, monkeypatch: pytest.Monk
     assert (np.abs(often - wanted) < 5 * np.sqrt(wanted) + 1).all()
 
 
+class Counted:
+    """Lengths that count how many of them are looked up."""
+
+    def __init__(self, lengths: np.ndarray) -> None:
+        self.lengths, self.looked_up = lengths, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, at: Any) -> Any:
+        found = self.lengths[at]
+        self.looked_up += np.size(found)
+        return found
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        self.looked_up += len(self.lengths)
+        return self.lengths.astype(dtype or np.int32)
+
+
+def test_a_sample_costs_as_much_of_a_large_corpus_as_of_a_small_one(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "ASKED_PIECES", 5)
+    source = ShardSource(corpus, max_pieces=30, split="heldout")
+    questions = build_questions([MlmRecipe()], corpus_tokenizer(corpus).vocabulary, source)
+    shards, a_shard = 1_000, 2_000
+    counted = Counted(np.random.default_rng(0).integers(1, 60, shards * a_shard).astype(np.int32))
+    sums = counted.lengths.reshape(shards, a_shard).sum(1)
+    source._slices = Slices(
+        np.zeros(0, np.uint32),
+        cast("Any", counted),
+        np.arange(shards + 1) * a_shard,
+        np.cumsum([0, *sums], dtype=np.int64),
+    )
+    source.lengths, source.pieces = cast("Any", counted), int(sums.sum())
+    tracemalloc.start()
+    groups = evaluate._groups(questions, source, seed=3)
+    pairs = evaluate._hidden_pieces(source, 3)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    chosen = np.concatenate(groups)
+    assert len(np.unique(chosen)) == len(chosen)
+    assert counted.lengths[chosen].sum() == pytest.approx(evaluate.HELDOUT_PIECES, rel=0.1)
+    assert np.ptp(chosen) > 0.9 * shards * a_shard
+    assert counted.looked_up < 3 * len(chosen) + 5 * (a_shard + 2)
+    assert most_bytes < 2_000_000  # of lengths there are 8 MB
+    ends = np.cumsum(counted.lengths)  # and pieces are the same ones as if all lengths were added up
+    drawn = np.sort(np.random.default_rng((3, 1)).choice(int(ends[-1]), 5, replace=False, shuffle=False))
+    examples = np.searchsorted(ends, drawn, side="right")
+    wanted = zip(
+        examples.tolist(), (drawn - ends[examples] + counted.lengths[examples]).tolist(), strict=True
+    )
+    assert sorted(pair for group in pairs for pair in group) == sorted(wanted)
+
+
+def test_a_small_heldout_set_is_read_whole(corpus: Path) -> None:
+    source = ShardSource(corpus, max_pieces=30, split="heldout")
+    assert source.pieces < evaluate.HELDOUT_PIECES
+    questions = build_questions([MlmRecipe()], corpus_tokenizer(corpus).vocabulary, source)
+    chosen = np.concatenate(evaluate._groups(questions, source, seed=3))
+    assert sorted(chosen.tolist()) == list(range(len(source)))
+
+
 def test_a_run_without_mlm_has_none(corpus: Path) -> None:
     words = corpus_tokenizer(corpus).vocabulary
     source = ShardSource(corpus, max_pieces=30, split="heldout")
@@ -114,9 +190,9 @@ class Threads(World):
 
     def gather(self, value: Any) -> list[Any]:
         self.box[self.rank] = value
-        self.barrier.wait(timeout=30)
+        self.barrier.wait(timeout=300)
         found = [self.box[rank] for rank in range(self.size)]
-        self.barrier.wait(timeout=30)
+        self.barrier.wait(timeout=300)
         return found
 
     def all_sum(self, values: Any) -> dict[str, float]:
@@ -197,9 +273,24 @@ def test_what_cannot_be_asked_is_told(corpus: Path, tmp_path: Path) -> None:
         evaluate_model(tmp_path / "model", corpus)
 
 
+def test_pseudo_perplexity_may_be_left_to_the_end(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "ASKED_PIECES", 20)
+    for when, asked in ((None, [2, 4]), ("last", [4])):
+        recipe = recipe_of(corpus, steps=4, evaluate_every=2)
+        recipe = recipe.model_copy(update={"pseudo_perplexity": when})
+        folder = tmp_path / str(when)
+        run(recipe, RunDir.open(folder, verb="pretrain", recipe=recipe))
+        lines = lines_of(folder)
+        assert [line["step"] for line in lines if "heldout/mlm_accuracy" in line] == [2, 4]
+        assert [line["step"] for line in lines if "heldout/pseudo_perplexity" in line] == asked
+
+
 def test_a_tracked_run_that_was_killed_has_each_point_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluate, "ASKED_PIECES", 20)
     recipe = recipe_of(corpus, steps=12, save_every=5, evaluate_every=4, track=["tensorboard"])
     steps = Session._steps
 
@@ -227,4 +318,4 @@ def test_a_tracked_run_that_was_killed_has_each_point_once(
     assert told == wanted
     assert [step for step, _ in told["train/loss"]] == list(range(1, 13))
     assert [step for step, _ in told["heldout/mlm_word_accuracy"]] == [4, 8, 12]
-    assert [step for step, _ in told["heldout/pseudo_perplexity"]] == [12]
+    assert [step for step, _ in told["heldout/pseudo_perplexity"]] == [4, 8, 12]

@@ -65,8 +65,8 @@ class MaskedLanguageModel:
         return HeadsConfig(pooler=True, mlm=True)
 
     def ask(self, draft: Draft, rng: np.random.Generator) -> None:
-        """Hide some of the text's pieces; the places asked, the ids that stood there, and which of them begin a
-        word, if words are hidden whole."""
+        """Hide some of the text's pieces; the places asked, the ids that stood there, and which of them are the first
+        asked of their word."""
         text_at = np.flatnonzero(~draft.fixed)
         word_start = draft.word_start[text_at]
         begins = word_start if self.hides_words else np.ones(len(text_at), dtype=np.bool_)
@@ -75,41 +75,40 @@ class MaskedLanguageModel:
         else:
             unit = choose_runs(begins, self.rate, lengths, rng)
         chosen = np.flatnonzero(unit >= 0)
-        asked_at, starts = text_at[chosen], word_start[chosen]
+        asked_at, word_of = text_at[chosen], np.cumsum(word_start, dtype=np.int64)[chosen]
         asked = draft.pieces[asked_at]
         if self.decide == "unit":
             die_of = unit[chosen]
         elif self.decide == "word":
-            die_of = np.cumsum(word_start, dtype=np.int64)[chosen]
+            die_of = word_of
         else:
             die_of = np.arange(len(chosen))
         draft.pieces[asked_at] = show_instead(
             asked, die_of, self.vocabulary, rng, mask_share=self.mask_share, random_share=self.random_share
         )
         draft.hidden[asked_at] = True
-        draft.arrays |= {"asked_at": asked_at, "asked_pieces": asked}
-        if self.hides_words:
-            draft.arrays["asked_word"] = starts
+        starts = np.diff(word_of, prepend=-1) > 0
+        draft.arrays |= {"asked_at": asked_at, "asked_pieces": asked, "asked_word": starts}
 
     def counts(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-        """Hidden pieces: the denominator of the loss and of the accuracy; hidden words, if they are hidden whole."""
+        """Hidden pieces: the denominator of the loss and of the accuracy; and words of which a piece is hidden."""
         hidden = float(len(batch["asked_pieces"]))
-        words = {"mlm_word_accuracy": float(batch["asked_word"].sum())} if self.hides_words else {}
-        return {"mlm": hidden, "mlm_accuracy": hidden, **words}
+        return {"mlm": hidden, "mlm_accuracy": hidden, "mlm_word_accuracy": float(batch["asked_word"].sum())}
 
     def terms(self, model: Model, batch: Mapping[str, Tensor], encoded: Encoded) -> Terms:
-        """Cross-entropy in nats, and how many pieces and how many whole words were guessed right; logits are made for
-        asked pieces only."""
+        """Cross-entropy in nats, and how many pieces were guessed right, and how many words in all pieces asked; logits
+        are made for asked pieces only."""
         assert model.mlm is not None
         nll_M, right_M = model.mlm.choice(encoded.last_TD[batch["asked_at"]], batch["asked_pieces"])
-        seen = {"mlm_accuracy": right_M.sum()}
-        if self.hides_words:
-            seen["mlm_word_accuracy"] = _words_right(right_M, batch["asked_word"])
+        seen = {
+            "mlm_accuracy": right_M.sum(),
+            "mlm_word_accuracy": _words_right(right_M, batch["asked_word"]),
+        }
         return Terms({"mlm": self.weight * nll_M.sum()}, seen)
 
 
 def _words_right(right_M: Tensor, starts_M: Tensor) -> Tensor:
-    """How many words have all their pieces right."""
+    """How many words have all their asked pieces right."""
     word_M = starts_M.cumsum(0) - 1
     wrong_W = torch.zeros_like(word_M).index_add_(0, word_M, (~right_M).long())  # with a tail of zeros
     return starts_M.sum() - wrong_W.count_nonzero()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fenghuo.corpus.batch import Packing
 from fenghuo.corpus.loader import collate
+from fenghuo.corpus.order import permuted
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
 from fenghuo.errors import DataError, ModelError
 from fenghuo.models.folder import load_model
@@ -172,7 +173,7 @@ def _groups(questions: Alternatives, source: ShardSource, seed: int) -> list[NDA
     """Some of the held-out examples, by length, one kind a batch."""
     share = min(1.0, HELDOUT_PIECES / max(1, source.pieces))
     number = max(1, int(share * len(source)))
-    chosen = np.random.default_rng(seed).permutation(len(source))[:number]
+    chosen = permuted(np.arange(number), len(source), (seed,))
     chosen = chosen[np.argsort(source.lengths[chosen], kind="stable")]
     kinds = np.array([questions.kind_of(np.random.default_rng((seed, int(i)))) for i in chosen])
     groups: list[NDArray[np.int64]] = []
@@ -187,12 +188,11 @@ def _hidden_pieces(source: ShardSource, seed: int) -> list[list[tuple[int, int]]
 
     A piece of a long example is as likely as one of a short example, so an example is drawn by its length.
     """
-    ends = np.cumsum(source.lengths, dtype=np.int64)
     rng = np.random.default_rng((seed, _PSEUDO))
-    drawn = np.sort(rng.choice(int(ends[-1]), min(ASKED_PIECES, int(ends[-1])), replace=False, shuffle=False))
-    examples = np.searchsorted(ends, drawn, side="right")
+    number = min(ASKED_PIECES, source.pieces)
+    drawn = np.sort(rng.choice(source.pieces, number, replace=False, shuffle=False))
+    examples, places = source.holding(drawn)
     lengths = source.lengths[examples].astype(np.int64)
-    places = drawn - (ends[examples] - lengths)
     order = np.argsort(lengths, kind="stable")
     return [
         [(int(examples[i]), int(places[i])) for i in part]

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fenghuo.corpus.batch import BatchRecipe
+from fenghuo.corpus.index import Index
 from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
+from fenghuo.corpus.slices import Cutting
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
@@ -26,7 +28,7 @@ from fenghuo.pretrain.curriculum import Curriculum, curriculum
 from fenghuo.pretrain.evaluate import HEADS, heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.probe import Probe
 from fenghuo.pretrain.recipe import PretrainRecipe
-from fenghuo.pretrain.source import slices_of
+from fenghuo.pretrain.source import cutting_of, slices_of
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
@@ -70,14 +72,17 @@ class QuestionsLearner:
 
 def run(recipe: PretrainRecipe, run: RunDir) -> None:
     """Pretrain as the recipe says, in as many processes as torchrun started; a run that was cut off goes on."""
-    with together() as world:
+    with together(recipe.train.device) as world:
         _run(recipe, run, world)
 
 
 def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     prepare_process()
     tokenizer = corpus_tokenizer(recipe.corpus)
-    with world.first_alone():  # who comes later finds shards that are checked, and their index
+    with world.first_alone():  # who comes later finds no damaged index
+        index = Index(recipe.corpus, _cuttings(recipe, tokenizer.vocabulary))
+    index.make(world.rank, world.size, world.gather)
+    with world.first_alone():  # the first puts the index together
         heldout = slices_of(
             recipe.corpus,
             recipe.objectives,
@@ -134,7 +139,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         figures = heldout_figures(model, questions, heldout, seed=recipe.train.seed, world=world)
         if probe is not None:
             figures |= probe.figures(model)
-        if last:  # it takes a few times as long as the rest
+        if last or recipe.pseudo_perplexity is None:
             figures |= pseudo_perplexity(
                 model, questions, tokenizer.vocabulary, heldout, seed=recipe.train.seed, world=world
             )
@@ -178,6 +183,12 @@ def hold(model: Model, asked: HeadsConfig) -> None:
         if head is not None and not getattr(asked, "pair" if name == "pooler" else name):
             for weight in set(head.parameters()) - of_encoder:  # the MLM head's table is that of the words
                 weight.requires_grad_(False)
+
+
+def _cuttings(recipe: PretrainRecipe, vocabulary: Vocabulary) -> list[Cutting]:
+    of = partial(cutting_of, recipe.objectives, vocabulary, packing=recipe.packing)
+    lengths = {phase.max_length for phase in recipe.phases} or {recipe.max_length}
+    return [of(max_length=recipe.max_length, split="heldout"), *(of(max_length=n) for n in sorted(lengths))]
 
 
 def _inputs(recipe: PretrainRecipe) -> list[tuple[str, Path]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fenghuo.corpus.batch import Packing
 from fenghuo.corpus.shards import ShardSource
-from fenghuo.corpus.slices import Split
+from fenghuo.corpus.slices import Cutting, Split
 from fenghuo.objectives.recipe import ObjectiveRecipe
 from fenghuo.text.tokenizer import Vocabulary
 
@@ -21,7 +21,19 @@ def slices_of(
     split: Split = "train",
     packing: Packing = "doc-sentences",
 ) -> ShardSource:
+    """The slices that `cutting_of` describes."""
+    cutting = cutting_of(objectives, vocabulary, max_length=max_length, split=split, packing=packing)
+    return ShardSource(corpus, max_pieces=cutting.max_pieces, split=split, packing=packing)
+
+
+def cutting_of(
+    objectives: Sequence[ObjectiveRecipe],
+    vocabulary: Vocabulary,
+    *,
+    max_length: int,
+    split: Split = "train",
+    packing: Packing = "doc-sentences",
+) -> Cutting:
     """Slices that fit `max_length` with the special pieces around them: a pair has one more than a text."""
     pair = any(objective.frames for objective in objectives)
-    room = max_length - vocabulary.specials(pair=pair)
-    return ShardSource(corpus, max_pieces=room, split=split, packing=packing)
+    return Cutting(max_length - vocabulary.specials(pair=pair), split, packing)

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import numpy as np
 import pytest
 from tests.corpus.texts import SENTENCES, build, paragraphs, recipe_of, write_paragraphs
 
-from fenghuo.config import dump_recipe
+from fenghuo.config import build_recipe, dump_recipe
 from fenghuo.corpus import build as module
 from fenghuo.corpus.build import plan
-from fenghuo.corpus.format import open_shard, read_manifest, read_shard
+from fenghuo.corpus.format import open_shard, read_manifest, read_shard, write_manifest
+from fenghuo.corpus.recipe import CorpusRecipe
 from fenghuo.corpus.shards import ShardSource, corpus_tokenizer
-from fenghuo.errors import DataError, DiskError, FenghuoError, ModelError, StoppedError
+from fenghuo.errors import DataError, DiskError, FenghuoError, ModelError, RecipeError, StoppedError
 from fenghuo.rundir import RunDir
 from fenghuo.rundir.place import holds_records_only
 from fenghuo.text.tokenizer import Tokenizer
@@ -452,9 +454,58 @@ def test_plan(tmp_path: Path, tokenizer_folder: Path) -> None:
     assert figures["pieces"] == pytest.approx(result["pieces"], rel=0.1)
 
 
-def module_figures(said: str) -> list[tuple[str, str]]:
-    import re
+MISTAKES: list[tuple[dict[str, Any], type[FenghuoError], str]] = [
+    ({"clean": {"languages": ["xx"]}}, RecipeError, "'xx' is no language that is known here"),
+    ({"decontaminate": "missing.tsv"}, DataError, "missing.tsv: no such file"),
+    ({"decontaminate": "broken.json"}, DataError, "broken.json: neither JSON nor JSON lines"),
+    ({"tokenizer": "nowhere"}, ModelError, "no such file"),
+    ({"input": "nowhere.txt"}, DataError, "nowhere.txt: no such file"),
+    ({"extend": ["other"]}, DataError, "made with the segmenter another 1.0"),
+]
 
+
+@pytest.mark.parametrize(("values", "kind", "said"), MISTAKES, ids=[next(iter(one[0])) for one in MISTAKES])
+def test_a_dry_run_tells_mistakes_as_the_run_does(
+    values: dict[str, Any],
+    kind: type[FenghuoError],
+    said: str,
+    tmp_path: Path,
+    tokenizer_folder: Path,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_paragraphs(tmp_path / "a.txt", paragraphs(3))
+    (tmp_path / "broken.json").write_text("{broken", encoding="utf-8")
+    fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": "another 1.0"}
+    (tmp_path / "other" / "shards").mkdir(parents=True)
+    write_manifest(tmp_path / "other" / "shards", [], fingerprints=fingerprints)
+    recipe = recipe_of("a.txt", tokenizer_folder).model_dump(mode="json")
+    wrong = build_recipe(CorpusRecipe, {**recipe, **values})
+    with pytest.raises(kind, match=re.escape(said)):
+        plan(wrong)
+    with pytest.raises(kind, match=re.escape(said)):
+        build(tmp_path / "run", wrong)
+    assert not (tmp_path / "run" / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    ("executor", "said"),
+    [
+        ({"workers": 1}, "memory: about 350 MB, 200 of them in each of 1 working processes"),
+        ({"workers": 3}, "memory: about 750 MB, 200 of them in each of 3 working processes"),
+        ({"kind": "slurm", "memory_gb": 3}, "memory: 3 GB are asked for each task (executor.memory_gb)"),
+    ],
+)
+def test_the_plan_says_memory(
+    executor: dict[str, Any], said: str, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    path = write_paragraphs(tmp_path / "a.txt", paragraphs(60))
+    shards = {"input_mb": 0.001}
+    assert said in plan(recipe_of(str(path), tokenizer_folder, executor=executor, shards=shards)).splitlines()
+
+
+def module_figures(said: str) -> list[tuple[str, str]]:
     return [
         (value.replace(",", ""), name) for value, name in re.findall(r"([\d,]+) (documents|pieces)", said)
     ]

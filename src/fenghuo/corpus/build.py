@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.corpus import extend
-from fenghuo.corpus.clean import Cleaner, add_up
+from fenghuo.corpus.clean import add_up
 from fenghuo.corpus.contamination import read_index
 from fenghuo.corpus.duplicates import mark_repeats
-from fenghuo.corpus.evaluation import find_evaluation
 from fenghuo.corpus.figures import all_lengths, as_lines, contamination, near_duplicates, summary
-from fenghuo.corpus.files import cut_into_parts, find_files
+from fenghuo.corpus.files import amount
 from fenghuo.corpus.format import ShardLine, write_manifest
+from fenghuo.corpus.given import look_up
 from fenghuo.corpus.near import mark_near_repeats
 from fenghuo.corpus.places import Places
 from fenghuo.corpus.plan import plan as plan
@@ -22,8 +21,6 @@ from fenghuo.errors import DataError, MissingExtraError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_atomic
 from fenghuo.rundir.atomic import disk_error
-from fenghuo.text.tokenizer import Tokenizer
-from fenghuo.text.words import load_segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,25 +34,18 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     """Clean, deduplicate, cut into pieces and words, write shards; a run that was cut off goes on.
 
     Raises:
-        DataError: missing, empty or binary input, a corpus to extend that does not fit, or nothing left of it all.
+        DataError: nothing left of it all. And what `look_up` raises.
         DiskError: the disk is full.
         StoppedError: Ctrl-C or SIGTERM.
     """
     began_s = time.monotonic()
-    tokenizer, segmenter = Tokenizer.load(recipe.tokenizer), load_segmenter(recipe.segmenter)
-    Cleaner(recipe.clean)  # a package that is missing, or a language nobody knows, is told before the work
-    fingerprints = {"tokenizer": tokenizer.fingerprint, "segmenter": segmenter.name}
-    files = find_files(recipe.input)
-    taken = extend.find_shards(recipe.extend, fingerprints)
-    against = find_evaluation(recipe.decontaminate.against) if recipe.decontaminate else []
-    data = [("data", Path(path)) for path in (*(file.path for file in files), *(path for path, _ in against))]
-    run.environment(seed=None, inputs=[*extend.inputs_of(recipe.extend), *data])
-    parts = cut_into_parts(files, recipe.shards.input_mb)
+    given = look_up(recipe)
+    run.environment(seed=None, inputs=given.inputs)
+    parts, taken, fingerprints = given.parts, given.taken, given.fingerprints
     work = Work(run.path, parts, taken, fingerprints)
     if work.is_other:
         run.log("what is done so far was done by another version: beginning anew")
-    size_mb = sum(part.size_bytes for group in parts for part in group) / 1e6
-    run.log(f"{len(files)} files, about {size_mb:,.1f} MB of text, in {len(parts)} parts")
+    run.log(amount(given.files, parts))
     if taken:
         run.log(
             f"{extend.documents_of(taken)['documents']:,} documents of {len(recipe.extend)} corpora go before"
@@ -79,7 +69,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
     if not result["documents"]:
         work.remove()  # there is nothing to go on with, and nothing to stand in the way of other input
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
-    tokenizer.save(run.path / "tokenizer")
+    given.tokenizer.save(run.path / "tokenizer")
     places = Places(parts)
     write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, places))
     if recipe.dedup.near:

@@ -35,7 +35,7 @@ def find_evaluation(given: Sequence[EvaluationRecipe]) -> list[tuple[str, Evalua
     """The files, each with its part of the recipe. Raises DataError for one that is missing or empty."""
     found = [(path, size, one) for one in given for path, size in expand(one.path)]
     for path, size, _ in found:
-        if not size:
+        if size == 0:
             raise DataError(f"{path}: the evaluation file is empty")
     return [(path, one) for path, _, one in found]
 
@@ -52,7 +52,7 @@ def read_evaluation(path: str, layout: str) -> Iterator[EvaluationRow]:
     stem, suffix = os.path.splitext(path.lower())
     packed = suffix if suffix in PACKED else ""
     kind = os.path.splitext(stem)[1] if packed else suffix
-    with opened(TextFile(path, 0, "text", packed, "lines", "")) as stream:
+    with opened(TextFile(path, None, "text", packed, "lines", "")) as stream:
         try:
             text = stream.read().decode("utf-8-sig")
         except UnicodeDecodeError as problem:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fenghuo.corpus.packed import PACKED, unpacked
+from fenghuo.corpus.urls import expand_url, is_url, open_url
 from fenghuo.errors import DataError, MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
     ".parquet": "parquet",
 }
 _HEAD_BYTES = 1 << 16
+_GUESSED_BYTES = (
+    64 * 10**6
+)  # for a file of which nobody tells how long it is: the largest part, so that it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,16 @@ class TextFile:
     """One file of documents."""
 
     path: str  # or URL
-    size_bytes: int
+    size_bytes: int | None  # None: can only be read from its beginning to its end (see `urls.expand_url`)
     kind: Literal["text", "jsonl", "parquet"]
     packed: str  # "", ".gz", ".zst"
     format: Literal["lines", "paragraphs"]
     text_key: str
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether only reading it says where it ends, so that it is not cut."""
+        return bool(self.packed) or self.size_bytes is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,8 @@ def find_files(inputs: Iterable[InputRecipe]) -> list[TextFile]:
     found = []
     for one in inputs:
         given = expand(one.path)
-        files = [_text_file(path, size, one) for path, size in given if size or len(given) == 1]
-        if not any(file.size_bytes for file in files):
+        files = [_text_file(path, size, one) for path, size in given if size != 0 or len(given) == 1]
+        if all(file.size_bytes == 0 for file in files):
             raise DataError(
                 f"{one.path}: " + ("the file is empty" if len(given) == 1 else "all files are empty")
             )
@@ -96,36 +105,48 @@ def ranges_of(file: TextFile, part_bytes: int) -> Iterator[Range]:
             meta = found.metadata
         for group in range(meta.num_row_groups):
             yield Range(file, group, group + 1, meta.row_group(group).total_byte_size)
-    elif file.packed or file.size_bytes <= part_bytes:
+    elif file.is_stream or all_of_it.end <= part_bytes:
         yield all_of_it
     else:
         with opened(file) as stream:
             begin = 0
-            while begin < file.size_bytes:
-                end = _document_edge(stream, begin + part_bytes, file)
+            while begin < all_of_it.end:
+                end = _document_edge(stream, begin + part_bytes, all_of_it)
                 yield Range(file, begin, end, end - begin)
                 begin = end
 
 
 def whole(file: TextFile) -> Range:
     """The file uncut."""
+    size_bytes = _GUESSED_BYTES if file.size_bytes is None else file.size_bytes
     if file.kind == "parquet":
         with parquet_file(file) as found:
-            return Range(file, 0, found.metadata.num_row_groups, file.size_bytes)
-    return Range(file, 0, file.size_bytes, file.size_bytes * PACKED.get(file.packed, 1))
+            return Range(file, 0, found.metadata.num_row_groups, size_bytes)
+    return Range(file, 0, size_bytes, size_bytes * PACKED.get(file.packed, 1))
+
+
+def amount(files: Sequence[TextFile], parts: Sequence[tuple[Range, ...]]) -> str:
+    """How much there is to do, as a line."""
+    total = sum(part.size_bytes for group in parts for part in group)
+    unknown = sum(file.size_bytes is None for file in files)
+    guess = f"; {unknown:,} files of unknown size count as {_GUESSED_BYTES / 1e6:.0f} MB" if unknown else ""
+    return f"{len(files):,} files, about {total / 1e6:,.1f} MB of text, in {len(parts):,} parts{guess}"
 
 
 @contextmanager
 def opened(file: TextFile) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked. Raises DataError, also while it is read, where the packing is damaged."""
-    with _raw(file.path) as raw, unpacked(raw, file.packed, file.path) as stream:
+    with _raw(file) as raw, unpacked(raw, file.packed, file.path) as stream:
         yield stream
 
 
-def expand(path: str) -> list[tuple[str, int]]:
-    """(path, bytes) of each file that a path, folder, glob or URL stands for. Raises DataError where there is none."""
-    if "://" in path:
-        return _expand_url(path)
+def expand(path: str) -> list[tuple[str, int | None]]:
+    """(path, bytes) of each file that a path, folder, glob or URL stands for. Raises DataError where there is none.
+
+    Bytes are None where only a URL's server knows them: see `urls.expand_url`.
+    """
+    if is_url(path):
+        return expand_url(path, _is_text)
     where = Path(path)
     if where.is_dir():
         names = sorted(str(one) for one in where.rglob("*") if one.is_file() and _is_text(one.name))
@@ -143,25 +164,12 @@ def expand(path: str) -> list[tuple[str, int]]:
     return [(name, os.stat(name).st_size) for name in names]
 
 
-def _expand_url(path: str) -> list[tuple[str, int]]:
-    system, place = _import("fsspec.core").url_to_fs(path)
-    if system.isdir(place):
-        names = [name for name in system.find(place) if _is_text(name.rsplit("/", 1)[-1])]
-    elif glob.has_magic(place):
-        names = [name for name in system.glob(place) if not name.rsplit("/", 1)[-1].startswith(".")]
-    else:
-        names = [place]
-    if not names or not all(system.exists(name) for name in names):
-        raise DataError(f"{path}: no such file")
-    return [(system.unstrip_protocol(name), int(system.size(name) or 0)) for name in sorted(names)]
-
-
 def _is_text(name: str) -> bool:
     stem, suffix = os.path.splitext(name.lower())
     return not name.startswith(".") and (os.path.splitext(stem)[1] if suffix in PACKED else suffix) in _KINDS
 
 
-def _text_file(path: str, size: int, given: InputRecipe) -> TextFile:
+def _text_file(path: str, size: int | None, given: InputRecipe) -> TextFile:
     stem, suffix = os.path.splitext(path.lower())
     packed = suffix if suffix in PACKED else ""
     kind = _KINDS.get(os.path.splitext(stem)[1] if packed else suffix, "text")
@@ -170,13 +178,13 @@ def _text_file(path: str, size: int, given: InputRecipe) -> TextFile:
     return TextFile(path, size, kind, packed, given.format, given.text_key)
 
 
-def _raw(path: str) -> Any:
-    if "://" in path:
-        return _import("fsspec").open(path, "rb").open()
+def _raw(file: TextFile) -> IO[bytes]:
+    if is_url(file.path):
+        return open_url(file.path, file.size_bytes)
     try:
-        return open(path, "rb")
+        return open(file.path, "rb")
     except OSError as problem:
-        raise DataError(f"{path}: {problem.strerror or problem}") from problem
+        raise DataError(f"{file.path}: {problem.strerror or problem}") from problem
 
 
 def _inspect(file: TextFile) -> None:
@@ -235,7 +243,7 @@ def _decodes(data: bytes, encoding: str) -> bool:
 def parquet_file(file: TextFile) -> Iterator[Any]:
     """It, opened: a `pyarrow.parquet.ParquetFile`. Raises DataError."""
     parquet = _import("pyarrow.parquet")
-    with _raw(file.path) as raw:
+    with _raw(file) as raw:
         try:
             found = parquet.ParquetFile(raw)
         except _import("pyarrow").ArrowInvalid as problem:
@@ -243,16 +251,16 @@ def parquet_file(file: TextFile) -> Iterator[Any]:
         yield found
 
 
-def _document_edge(stream: IO[bytes], at: int, file: TextFile) -> int:
+def _document_edge(stream: IO[bytes], at: int, whole: Range) -> int:
     """The first place from `at` on where a document begins, or the file's end."""
-    if at >= file.size_bytes:
-        return file.size_bytes
+    if at >= whole.end:
+        return whole.end
     stream.seek(at - 1)
     stream.readline()
-    if file.kind == "text" and file.format == "paragraphs":
+    if whole.file.kind == "text" and whole.file.format == "paragraphs":
         while (line := stream.readline()) and line.strip():
             pass
-        while (here := stream.tell()) < file.size_bytes and not stream.readline().strip():
+        while (here := stream.tell()) < whole.end and not stream.readline().strip():
             pass
         return here
     return stream.tell()

@@ -93,7 +93,7 @@ def _lines(part: Range, set_aside: Callable[[BadLine], None]) -> Iterator[tuple[
 
 
 def _raw_lines(stream: IO[bytes], part: Range) -> Iterator[bytes]:
-    """The part's lines; a packed file's end is that of its stream: how long it will be is not known beforehand."""
+    """The part's lines; a stream's end is its own: how long it will be is not known beforehand."""
     if part.begin:
         stream.seek(part.begin)
         return chain.from_iterable(_blocks(stream, part))
@@ -107,8 +107,8 @@ def _raw_lines(stream: IO[bytes], part: Range) -> Iterator[bytes]:
 def _blocks(stream: IO[bytes], part: Range) -> Iterator[list[bytes]]:
     """Many lines at a time, up to the line that passes the part's end."""
     left = part.end - part.begin
-    while part.file.packed or left > 0:
-        wanted = _BLOCK_BYTES if part.file.packed else min(left, _BLOCK_BYTES)
+    while part.file.is_stream or left > 0:
+        wanted = _BLOCK_BYTES if part.file.is_stream else min(left, _BLOCK_BYTES)
         # `readlines` ends with the line that goes beyond its hint, and takes 0 for no hint at all.
         lines = stream.readlines(wanted - 1) if wanted > 1 else [stream.readline()]
         if not any(lines[:1]):

@@ -135,15 +135,15 @@ class RunDir:
             self.log(f"going on with another recipe than before: {', '.join(changed)}")
             write_atomic(self.path / "recipe.yaml", dump_recipe(recipe))
 
-    def environment(self, *, seed: int | None, inputs: Sequence[tuple[str, Path]]) -> None:
+    def environment(self, *, seed: int | None, inputs: Sequence[tuple[str, Path | str]]) -> None:
         """Write environment.json: versions, hardware, seed, and each input's role, path and sha256.
 
         On a resumed run it compares instead: other inputs make other results, so they are refused.
 
         Args:
             seed: what the run's randomness grows from, or None where it has none.
-            inputs: (role, path); the role is one of teacher, student, model, corpus, data. What is no local
-                path, such as a URL, gets no fingerprint.
+            inputs: (role, path); the role is one of teacher, student, model, corpus, data. A str is a URL, which
+                gets no fingerprint.
 
         Raises:
             RunError: an input changed since the run began.
@@ -307,7 +307,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _fingerprint(path: Path) -> str | None:
+def _fingerprint(path: Path | str) -> str | None:
     with suppress(OSError):
-        return sha256_of(path)
+        return None if isinstance(path, str) else sha256_of(path)
     return None

@@ -616,7 +616,7 @@ def test_plain_verbs_pass_what_was_given(
     monkeypatch.setenv("FENGHUO_PORT", "81")
     monkeypatch.setenv("FENGHUO_HOST", "0.0.0.0")
     assert run(capfd, "demo", "--out", "d", "--scale", "full").code == 0
-    words = ["--input", "a", "--input", "b", "--size", "9", "--keep-case", "--out", "v"]
+    words = ["--input", "a", "--input", "b", "--size", "9", "--keep-case", "--out", "v", "--text-key", "k"]
     assert run(capfd, "vocab", "train", *words).code == 0
     told = run(capfd, "vocab", "prune", "m", "--input", "a", "--out", "o", "--size", "9", "--keep-characters")
     assert (told.code, told.out) == (0, "cut\n")
@@ -630,12 +630,12 @@ def test_plain_verbs_pass_what_was_given(
         (
             "vocab",
             (["a", "b"], Path("v")),
-            {"kind": "wordpiece", "size": 9, "lowercase": False, "min_frequency": 2},
+            {"text_key": "k", "kind": "wordpiece", "size": 9, "lowercase": False, "min_frequency": 2},
         ),
         (
             "prune",
             (Path("m"), ["a"], Path("o")),
-            {"size": 9, "min_frequency": 1, "keep": None, "keep_characters": True},
+            {"text_key": "text", "size": 9, "min_frequency": 1, "keep": None, "keep_characters": True},
         ),
         ("export", (Path("m"), "onnx", None), {}),
         ("predict", (Path("m"), "x", "-", True, 256), {}),

@@ -54,6 +54,16 @@ def text(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_text_under_another_key(tmp_path: Path, text: str) -> None:
+    folder = write_model(tmp_path / "model")
+    rows = [json.dumps({"content": one, "text": TEXTS[3]}) + "\n" for one in TEXTS[:2]]
+    (tmp_path / "a.jsonl").write_text("".join(rows), encoding="utf-8")
+    prune(folder, [str(tmp_path / "a.jsonl")], tmp_path / "keyed", text_key="content")
+    prune(folder, [text], tmp_path / "plain")
+    keyed, plain = Tokenizer.load(tmp_path / "keyed"), Tokenizer.load(tmp_path / "plain")
+    assert keyed.pieces() == plain.pieces()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
 def test_a_smaller_folder_gives_the_same_outputs(kind: str, tmp_path: Path, text: str) -> None:

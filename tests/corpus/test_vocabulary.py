@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fenghuo.corpus.vocabulary import train
@@ -21,6 +23,17 @@ def test_a_vocabulary_is_learnt_from_files_and_read_back(tmp_path: Path) -> None
     assert tokenizer.vocabulary.size <= 90
     with pytest.raises(RunError, match="there is something already"):
         train([str(tmp_path / "texts")], tmp_path / "vocab", size=90)
+
+
+def test_another_key(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"content": "风火轮", "text": "别的"}\n' * 3, encoding="utf-8")
+    pq.write_table(pa.table({"content": ["哪吒"] * 3}), tmp_path / "b.parquet")
+    train([str(tmp_path)], tmp_path / "vocab", text_key="content", size=90)
+    pieces = set(Tokenizer.load(tmp_path / "vocab").pieces())
+    assert {"风", "火", "哪", "吒"} <= pieces
+    assert "别" not in pieces
+    with pytest.raises(DataError, match=r"b\.parquet: no column 'text' \(text_key\)"):
+        train([str(tmp_path / "b.parquet")], tmp_path / "other", size=90)
 
 
 def test_a_missing_input_leaves_no_folder(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def vocab_train(
     *,
     input: Annotated[list[str], Parameter(required=True, negative=())],
     out: Path,
+    text_key: str = "text",
     kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
     size: int = 21128,
     lowercase: Annotated[bool | None, Parameter(negative="--keep-case")] = None,
@@ -51,13 +52,20 @@ def vocab_train(
     Args:
         input: Text to learn from: file, folder or glob. May be given several times.
         out: Tokenizer folder to make.
+        text_key: Key (jsonl) or column (parquet) that holds a document.
         kind: wordpiece as BERT has it; bpe over bytes, as RoBERTa has it; unigram as ALBERT has it.
         size: Pieces at most, special ones counted.
         lowercase: Fold case and strip accents; absent: yes, but not with bpe, which keeps case.
         min_frequency: A piece that occurs less often is left out.
     """
     load("fenghuo.corpus.vocabulary:train")(
-        input, out, kind=kind, size=size, lowercase=lowercase, min_frequency=min_frequency
+        input,
+        out,
+        text_key=text_key,
+        kind=kind,
+        size=size,
+        lowercase=lowercase,
+        min_frequency=min_frequency,
     )
 
 
@@ -66,6 +74,7 @@ def vocab_prune(
     *,
     input: Annotated[list[str], Parameter(required=True, negative=())],
     out: Path,
+    text_key: str = "text",
     size: int | None = None,
     min_frequency: int = 1,
     keep: Path | None = None,
@@ -76,6 +85,7 @@ def vocab_prune(
         model: Model folder or run folder.
         input: Text that the model will read: file, folder or glob. May be given several times.
         out: Model folder to make.
+        text_key: Key (jsonl) or column (parquet) that holds a document.
         size: Pieces at most, the most frequent ones; absent: all that the text uses.
         min_frequency: A piece that occurs less often goes.
         keep: File of pieces that stay whatever the text holds, one a line.
@@ -85,6 +95,7 @@ def vocab_prune(
         model,
         input,
         out,
+        text_key=text_key,
         size=size,
         min_frequency=min_frequency,
         keep=keep,

@@ -13,6 +13,7 @@ import torch
 
 from fenghuo import __version__
 from fenghuo.corpus.read import read_documents
+from fenghuo.corpus.recipe import InputRecipe
 from fenghuo.errors import DataError, ModelError, UsageError
 from fenghuo.models.cut import bound_pieces, cut_vocabulary
 from fenghuo.models.folder import load_with_report, save_model
@@ -72,6 +73,7 @@ def prune(
     input: Sequence[str],
     out: Path,
     *,
+    text_key: str = "text",
     size: int | None = None,
     min_frequency: int = 1,
     keep: Path | None = None,
@@ -83,6 +85,7 @@ def prune(
         model: a model folder, or a run's.
         input: files, folders or globs, as a corpus recipe takes them; read twice.
         out: folder to make, absent or empty.
+        text_key: key (jsonl) or column (parquet) that holds a document.
         size: pieces at most, the most frequent first; None: all that are used.
         min_frequency: a piece that occurs less often goes.
         keep: a file of pieces that stay, one a line.
@@ -104,8 +107,9 @@ def prune(
         )
     asked = bound_pieces(whole) + ([] if keep is None else _listed(keep, tokenizer))
     asked = [piece for piece in asked if piece < tokenizer.vocabulary.size]
+    given = [InputRecipe(path=one, text_key=text_key) for one in input]
     use = PieceUse(tokenizer)
-    documents = sum(len(use.add(texts)) for texts in _texts(input, "counting pieces"))
+    documents = sum(len(use.add(texts)) for texts in _texts(given, "counting pieces"))
     if not use.counts.any():
         raise DataError("no text to tell used pieces by")
     kept = kept_pieces(
@@ -118,7 +122,7 @@ def prune(
     )
     smaller = prune_tokenizer(tokenizer, kept)
     cut = cut_vocabulary(whole, torch.from_numpy(kept))
-    same, unknown, pieces = _compare(tokenizer, smaller, kept, input)
+    same, unknown, pieces = _compare(tokenizer, smaller, kept, given)
     with folder_atomic(out) as new:
         save_model(cut, new)
         smaller.save(new)
@@ -137,8 +141,8 @@ def prune(
     return report
 
 
-def _texts(input: Sequence[str], title: str) -> Iterator[list[str]]:
-    documents = read_documents(list(input))
+def _texts(given: Sequence[InputRecipe], title: str) -> Iterator[list[str]]:
+    documents = read_documents(given)
     with track(title, None, "documents") as progress:
         while texts := [document.text for document in islice(documents, _TOGETHER)]:
             progress.advance(len(texts))
@@ -146,12 +150,12 @@ def _texts(input: Sequence[str], title: str) -> Iterator[list[str]]:
 
 
 def _compare(
-    before: Tokenizer, after: Tokenizer, kept: Any, input: Sequence[str]
+    before: Tokenizer, after: Tokenizer, kept: Any, given: Sequence[InputRecipe]
 ) -> tuple[int, int, tuple[int, int]]:
     """Documents cut alike, [UNK]s after, and pieces before and after."""
     same, pieces = 0, [0, 0]
     use = PieceUse(after)
-    for texts in _texts(input, "checking"):
+    for texts in _texts(given, "checking"):
         for old, new in zip(before.encode_batch(texts), use.add(texts), strict=True):
             same += bool(np.array_equal(old.ids, kept[new]))
             pieces[0] += len(old)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fenghuo.corpus.read import read_documents
+from fenghuo.corpus.recipe import InputRecipe
 from fenghuo.errors import RecipeError
 from fenghuo.progress import say, track
 from fenghuo.rundir import folder_atomic, refuse_filled
@@ -23,6 +24,7 @@ def train(
     input: Sequence[str],
     out: Path,
     *,
+    text_key: str = "text",
     kind: Kind = "wordpiece",
     size: int = 21128,
     lowercase: bool | None = None,
@@ -33,6 +35,7 @@ def train(
     Args:
         input: files, folders or globs, as a corpus recipe takes them.
         out: folder to make, absent or empty.
+        text_key: key (jsonl) or column (parquet) that holds a document.
         kind: BERT's WordPiece, RoBERTa's byte pairs over bytes, or a unigram model as ALBERT has it.
         size: pieces, special ones counted.
         lowercase: fold case and strip accents; None: yes, but not over bytes.
@@ -48,7 +51,7 @@ def train(
         raise RecipeError(
             "--lowercase: byte pairs keep case, as RoBERTa's do; fold the text, or take another --kind"
         )
-    tokenizer = _learnt(_texts(input), kind, size, lowercase is not False, min_frequency)
+    tokenizer = _learnt(_texts(input, text_key), kind, size, lowercase is not False, min_frequency)
     with folder_atomic(out) as folder:
         tokenizer.save(folder)
     found = tokenizer.vocabulary.size
@@ -67,8 +70,8 @@ def _learnt(texts: Iterator[str], kind: Kind, size: int, lowercase: bool, min_fr
     )
 
 
-def _texts(input: Sequence[str]) -> Iterator[str]:
+def _texts(input: Sequence[str], text_key: str) -> Iterator[str]:
     with track("vocabulary", None, "documents") as progress:
-        for document in read_documents(list(input)):
+        for document in read_documents([InputRecipe(path=one, text_key=text_key) for one in input]):
             progress.advance()
             yield document.text

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from tests.pretrain.processes import TINY, WEIGHTS, Runs
+from tests.pretrain.spoiled import spoil
 
 import fenghuo.pretrain.run as pretrain_run
 from fenghuo.config import build_recipe
-from fenghuo.corpus.loader import Loader
-from fenghuo.corpus.visits import Cursor
 from fenghuo.errors import DivergedError, RunError
 from fenghuo.models.folder import load_model
 from fenghuo.pretrain.recipe import PretrainRecipe
 from fenghuo.rundir import RunDir
-from fenghuo.training.terms import Terms
 
-TINY = {"layers": 1, "layer_groups": 1, "width": 32, "embed_width": 32, "inner_width": 64, "heads": 2}
 BAD = 25
 """The step that asks the bad batch."""
 
@@ -53,24 +50,7 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> None:
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What a loss is multiplied with where the batch is the `BAD`th of the first epoch."""
     factor = {"now": math.nan}
-    batch, terms = Loader.batch, pretrain_run.QuestionsLearner.terms
-
-    def marked(self: Loader, cursor: Cursor) -> list[dict[str, Any]]:
-        made = batch(self, cursor)
-        for micro_batch in made:
-            bad = cursor == Cursor(0, BAD - 1)
-            micro_batch["spoiled"] = torch.tensor([float(bad)]).numpy()
-        return made
-
-    def spoil(self: pretrain_run.QuestionsLearner, batch: Mapping[str, Tensor]) -> Terms:
-        told = terms(self, batch)
-        bad = "spoiled" in batch and bool(batch["spoiled"].item())
-        return Terms(
-            {name: loss * (factor["now"] if bad else 1.0) for name, loss in told.loss.items()}, told.seen
-        )
-
-    monkeypatch.setattr(Loader, "batch", marked)
-    monkeypatch.setattr(pretrain_run.QuestionsLearner, "terms", spoil)
+    spoil(BAD, factor, put=monkeypatch.setattr)
     return factor
 
 
@@ -126,3 +106,36 @@ def test_no_other_key_may_change(corpus: Path, tmp_path: Path) -> None:
     RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe_of(corpus)).close()
     with pytest.raises(RunError, match=r"train\.seed \(3 there, 4 asked\)$"):
         RunDir.open(tmp_path / "run", verb="pretrain", recipe=recipe_of(corpus, seed=4, skip=[[0, 1]]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_ranks_end_together_and_one_of_them_names_it(corpus: Path, tmp_path: Path, parallel: str) -> None:
+    """What the second of two ranks has of the batch is bad; its loss jumps, or is no number."""
+    runs = Runs(corpus, tmp_path, steps=BAD + 3, save_every=10)
+    flags = ("--train.parallel", parallel)
+    out, bad = runs.home / "run", {"spoiled": {"step": BAD, "factor": 100.0, "rank": 1}}
+    try:
+        assert runs.wait(runs.start(out, 2, *flags, **bad)) == [1, 1]
+        bad["spoiled"]["factor"] = math.nan
+        assert runs.wait(runs.start(out, 2, *flags, **bad)) == [1, 1]
+        told = [runs.told(out, rank).read_text() for rank in (0, 1)]
+        assert "step 25" not in told[1]
+        assert "Traceback" not in "".join(told)
+        assert (
+            len(
+                re.findall(
+                    r"fenghuo pretrain \(rank 0 of 2.*\): step 25: loss \d.*, where the median", told[0]
+                )
+            )
+            == 1
+        )
+        assert told[0].count("step 25: loss nan, gradient norm nan, from the batch at [0, 0, 24, 24]") == 1
+        record = json.loads((out / "diverged.json").read_text())
+        assert record["at"] == [0, 0, BAD - 1, BAD - 1]
+        skip = (*flags, "--train.skip", json.dumps([record["at"]]))
+        assert runs.wait(runs.start(out, 2, *skip, **bad)) == [0, 0]
+        assert runs.wait(runs.start(runs.home / "whole", 2, *skip)) == [0, 0]
+    finally:
+        runs.close()
+    assert (out / WEIGHTS).read_bytes() == (runs.home / "whole" / WEIGHTS).read_bytes()

@@ -1,7 +1,7 @@
 """A process that has imported what pretraining needs, and forks one that begins at once for each line it reads.
 
-A line is JSON: {"argv", "env", "told": file for stderr, "file_bytes"?: largest file}, answered with the pid; or
-{"wait": pid}, answered with the exit code, negative for a signal.
+A line is JSON: {"argv", "env", "told": file for stderr, "file_bytes"?: largest file, "spoiled"?: {"step", "factor",
+"rank"}}, answered with the pid; or {"wait": pid}, answered with the exit code, negative for a signal.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from tests.pretrain.spoiled import spoil
 
 import fenghuo.cli.stage
 import fenghuo.pretrain.evaluate
@@ -42,6 +43,9 @@ def become(job: dict[str, Any]) -> None:
     fenghuo.cli.stage._page = lambda run: None  # charts take longer than the run
     if "file_bytes" in job:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
+    if "spoiled" in job:
+        bad = job["spoiled"]
+        spoil(bad["step"], {"now": bad["factor"]}, of_rank=bad["rank"])
     sys.argv = ["fenghuo", *job["argv"]]
     os._exit(main())
 

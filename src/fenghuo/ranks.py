@@ -14,6 +14,16 @@ def rank() -> int:
     return _number("RANK", 0)
 
 
+def local() -> int:
+    """This process's number on its machine."""
+    return _number("LOCAL_RANK", 0)
+
+
+def local_size() -> int:
+    """How many processes of the run are on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
 def size() -> int:
     """How many processes the run has, on all machines."""
     return _number("WORLD_SIZE", 1)

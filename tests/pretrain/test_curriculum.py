@@ -220,7 +220,7 @@ def test_recomputing_layers_gives_the_same_model(corpus: Path, tmp_path: Path) -
 
 
 def test_compile_says_where_it_works(corpus: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(corpus, train={"steps": 2, "compile": True})
+    recipe = recipe_of(corpus, train={"steps": 2, "compile": True, "device": "cpu"})
     with pytest.raises(
         RecipeError, match=r"train\.compile: true works on CUDA only, and this model is on 'cpu'"
     ):

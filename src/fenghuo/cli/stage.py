@@ -53,7 +53,7 @@ def stage_command(verb: str, stage: Stage) -> Callable[..., int]:
             resume: never refuses to go on with an unfinished run.
             print_recipe: Alone, show a template to fill in; with a recipe, show it resolved. Run nothing.
             dry_run: Show what the run would do and take. Run nothing.
-            device: Where the arithmetic is done: cpu, or auto, which is the same so far.
+            device: Where the arithmetic is done: cpu, cuda, or auto, which takes a CUDA card where there is one.
             seed: What everything random grows from; short for the recipe's key of that name.
             budget: How long the run may take, such as 2h; short for the recipe's key of that name.
         """

@@ -19,6 +19,7 @@ from fenghuo.models.start import check_length, model_folder, same_pieces, start_
 from fenghuo.net.model import HeadsConfig
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Tokenizer, Vocabulary, enclose
+from fenghuo.training.world import alone
 
 
 def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
@@ -29,7 +30,7 @@ def distill_general(recipe: DistillRecipe, run: RunDir) -> None:
         ModelError: corpus, teacher and student do not share one tokenizer.
     """
     tokenizer = general_tokenizer(recipe)
-    teacher = load_model(model_folder(recipe.teacher))
+    teacher = load_model(model_folder(recipe.teacher)).to(alone(recipe.train.device).device)
     source = general_source(recipe)
     student = start_model(
         recipe.student,

@@ -35,6 +35,7 @@ from fenghuo.tasks.task import (
 from fenghuo.text.tokenizer import Tokenizer
 from fenghuo.training.loop import Terms
 from fenghuo.training.session import Session
+from fenghuo.training.world import alone
 
 
 def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
@@ -45,7 +46,7 @@ def distill_task(recipe: DistillRecipe, run: RunDir) -> None:
         ModelError: the teacher answers no task, or the student has another tokenizer.
     """
     tokenizer, task, splits = task_data(recipe)
-    teacher = load_model(model_folder(recipe.teacher))
+    teacher = load_model(model_folder(recipe.teacher)).to(alone(recipe.train.device).device)
     student = start_model(
         recipe.student, task.heads(), tokenizer=tokenizer, seed=recipe.train.seed, max_length=task.max_length
     )

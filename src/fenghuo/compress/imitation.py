@@ -16,6 +16,7 @@ from fenghuo.rundir import RunDir
 from fenghuo.training.course import course_of
 from fenghuo.training.loop import Learner
 from fenghuo.training.session import Session, iterate_from
+from fenghuo.training.world import alone
 
 
 def inside(recipe: DistillRecipe, teacher: Model, student: Model) -> tuple[nn.Module, ImitateInside]:
@@ -75,4 +76,5 @@ def session_of(
         evaluate_every=evaluate_every,
         folder=folder,
         first=first,
+        world=alone(train.device),
     )

@@ -25,6 +25,7 @@ from fenghuo.training.course import course_of
 from fenghuo.training.plan import training_plan
 from fenghuo.training.process import prepare_process
 from fenghuo.training.session import Session, iterate_from
+from fenghuo.training.world import alone
 
 
 def run(recipe: FinetuneRecipe, run: RunDir) -> None:
@@ -44,6 +45,7 @@ def run(recipe: FinetuneRecipe, run: RunDir) -> None:
         train=recipe.train,
         label="finetune",
         evaluate_every=recipe.train.evaluate_every or batches,
+        world=alone(recipe.train.device),
     )
     for _ in session:
         if splits.dev is not None and session.due:

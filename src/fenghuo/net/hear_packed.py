@@ -58,6 +58,7 @@ class PackedHear:
             self.allowed = [_lower(block.length, packing.device) for block in packing.blocks]
         self.on_cpu = packing.device.type == "cpu"
         self.places: list[Tensor] | None = None
+        self._rows: Tensor | None = None
         if table is not None and places_T is not None and not _one_after_another(places_T, packing):
             self.places = packing.lay_out(places_T)
         # Fused kernels on the CPU drop nothing, and none gives its scores.
@@ -89,8 +90,8 @@ class PackedHear:
             mask = None if self.causal else allowed
             given = {"dropout_p": self.dropout, "scale": self.scale, "is_causal": self.causal}
             return F.scaled_dot_product_attention(q, k, v, mask, **given), None
-        # Half precision is too coarse for the table's terms, and for sums of weights.
-        q, k, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
+        # Half precision is too coarse for sums; what autocast asks of the products themselves, it says there.
+        q, k, v = (_wide(x) for x in (q, k, v))
         if self.on_cpu and self.places is None:
             return self._attend_in_chunks(q, k, v, allowed, want_scores=want_scores)
         heard, score = self._attend_plainly(number, q, k, v, allowed)
@@ -119,25 +120,75 @@ class PackedHear:
     def _attend_plainly(
         self, number: int, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Any places, any device: the table's terms by row, each pair's looked up."""
-        q, table = q * self.scale, self.table
-        score = q @ k.mT
-        if table is not None:
-            table = table.to(q.dtype)
-            places = (
-                torch.arange(q.shape[2], device=q.device)[None]
-                if self.places is None
-                else self.places[number]
-            )
-            index = distance_index(places, places, self.config.relative_clip)[:, None].expand(score.shape)
-            score = score + (q @ table.T).gather(-1, index)
+        """Any places, any device."""
+        q = q * self.scale
+        distances = None if self.table is None else self._distances(number, self.table.to(q.dtype))
+        score = _wide(q @ k.mT)
+        if distances is not None:
+            score = score + distances.scores(q)
         weight = score if allowed is None else score.masked_fill(~allowed, -math.inf)
         weight = F.dropout(weight.softmax(-1), self.dropout)
-        heard = weight @ v
-        if table is not None:
-            by_row = weight.new_zeros(*weight.shape[:-1], table.shape[0]).scatter_add(-1, index, weight)
-            heard = heard + by_row @ table
+        heard = _wide(weight @ v)
+        if distances is not None:
+            heard = heard + distances.values(weight)
         return heard, score
+
+    def _distances(self, number: int, table: Tensor) -> _ByRow | _ByPair:
+        clip = self.config.relative_clip
+        if self.places is not None:
+            places = self.places[number]
+            return _ByPair(table, distance_index(places, places, clip)[:, None])
+        if self._rows is None:
+            place = torch.arange(self.packing.blocks[0].length, device=self.packing.device)
+            self._rows = table[distance_index(place, place, clip)]
+        length = self.packing.blocks[number].length
+        return _ByRow(self._rows[:length, :length])
+
+
+class _ByRow:
+    """Distances of pieces that stand one after another: the same of every sequence and head, so that a row of queries
+    of all of them is one product.
+
+    Args:
+        table_LLN: the table's entry of each query and key.
+    """
+
+    def __init__(self, table_LLN: Tensor) -> None:
+        self.table_LLN = table_LLN
+
+    def scores(self, q: Tensor) -> Tensor:
+        """(n, H, L, N) → (n, H, L, L)."""
+        by_row = _wide(self._rows(q) @ self.table_LLN.mT)
+        return by_row.transpose(0, 1).unflatten(0, q.shape[:2])
+
+    def values(self, weight: Tensor) -> Tensor:
+        """(n, H, L, L) → (n, H, L, N)."""
+        by_row = _wide(self._rows(weight) @ self.table_LLN)
+        return by_row.transpose(0, 1).unflatten(0, weight.shape[:2])
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1).transpose(0, 1)
+
+
+class _ByPair:
+    """Distances of pieces that stand anywhere: each pair's is looked up in its query's products with the table."""
+
+    def __init__(self, table: Tensor, index: Tensor) -> None:
+        self.table, self.index = table, index
+
+    def scores(self, q: Tensor) -> Tensor:
+        """(n, H, L, N) → (n, H, L, L)."""
+        by_row = _wide(q @ self.table.T)
+        return by_row.gather(-1, self.index.expand(*q.shape[:3], -1))
+
+    def values(self, weight: Tensor) -> Tensor:
+        """(n, H, L, L) → (n, H, L, N)."""
+        by_row = weight.new_zeros(*weight.shape[:-1], self.table.shape[0])
+        return _wide(by_row.scatter_add(-1, self.index.expand(weight.shape), weight) @ self.table)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _lower(length: int, device: torch.device) -> Tensor:

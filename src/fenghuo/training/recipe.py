@@ -104,7 +104,7 @@ class TrainRecipe(Recipe):
     """How long, how exactly, and what is kept on the way."""
 
     exactly_one: ClassVar = (("steps", "epochs", "budget"),)
-    changeable: ClassVar[tuple[str, ...]] = ("jump", "skip", "track")
+    changeable: ClassVar[tuple[str, ...]] = ("device", "jump", "skip", "track")
 
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; or give `epochs` or `budget`."""
@@ -113,6 +113,8 @@ class TrainRecipe(Recipe):
     budget: Annotated[float, BeforeValidator(seconds_of), Field(gt=0)] | None = None
     """Time that the whole run may take, restarts, evaluations and saving included, such as 2h, 1h30m, 90s, or a number
     of seconds."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the arithmetic is done; auto: on a CUDA card where torch sees one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16 and fp16 run matrix products under autocast, fp16 with a loss scale; weights stay fp32."""
     recompute: bool = False

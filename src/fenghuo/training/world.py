@@ -24,7 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from fenghuo import ranks
-from fenghuo.errors import DivergedError, FenghuoError, StoppedError, ToldError
+from fenghuo.errors import DivergedError, FenghuoError, RecipeError, StoppedError, ToldError
 
 TIMEOUT_S = 1800.0
 """How long a rank waits for another one: longer than a checkpoint takes to be written."""
@@ -37,7 +37,7 @@ _LINES = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The ranks of a run; without torchrun, one alone. What it sends goes over the CPU: numbers, not tensors."""
+    """The ranks of a run, and this one's device. What it sends goes over the CPU: numbers, not tensors."""
 
     rank: int = 0
     size: int = 1
@@ -95,34 +95,47 @@ def add_up(parts: list[dict[str, float]]) -> dict[str, float]:
     return total
 
 
-@contextmanager
-def together() -> Iterator[World]:
-    """The world torchrun started this process in, for as long as the context lasts; `ALONE` without torchrun.
+def alone(device: str) -> World:
+    """A world of one process.
 
-    A rank takes the CUDA card of its number on its machine, where there is one: gradients then go over nccl, and
-    everything else over gloo.
+    Args:
+        device: auto, cpu or cuda, as in a recipe.
 
     Raises:
+        RecipeError: cuda, and torch sees none.
+    """
+    return World(device=_device(device))
+
+
+@contextmanager
+def together(device: str) -> Iterator[World]:
+    """The world torchrun started this process in, for as long as the context lasts; without torchrun, one alone.
+
+    A rank takes the CUDA card of its number on its machine, where each rank there has one: gradients then go over
+    nccl, and everything else over gloo.
+
+    Args:
+        device: auto, cpu or cuda, as in a recipe.
+
+    Raises:
+        RecipeError: cuda, and torch sees fewer cards than ranks.
         ToldError: in place of an error that another rank tells.
         FenghuoError: another rank is gone.
     """
-    if "RANK" not in os.environ:
-        yield ALONE
-        return
-    device = _device()
+    mine = _device(device)
     if ranks.size() == 1:
-        yield World(device=device)
+        yield World(device=mine)
         return
     timeout = timedelta(seconds=TIMEOUT_S)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
     # The launcher's store outlives a process, and a process may make several runs: each has words of its own.
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = PrefixStore(f"fenghuo/{life}/{next(_worlds)}", store)
-    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    backend = "gloo" if mine.type == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     words = _LastWords(store, rank, size)
     try:
-        yield World(rank, size, device)
+        yield World(rank, size, mine)
     except (Exception, KeyboardInterrupt) as error:
         with _deaf():
             told = words.about(error)
@@ -130,10 +143,15 @@ def together() -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _device() -> torch.device:
-    number = int(os.environ.get("LOCAL_RANK", "0"))
-    if number >= torch.cuda.device_count():
+def _device(wanted: str) -> torch.device:
+    cards, needed = 0 if wanted == "cpu" else torch.cuda.device_count(), ranks.local_size()
+    if cards < needed:
+        if wanted == "cuda":
+            raise RecipeError(
+                f"train.device: cuda, but torch sees {cards} CUDA cards for {needed} process(es); give cpu or auto"
+            )
         return _CPU
+    number = ranks.local()
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 

@@ -152,6 +152,35 @@ def test_bad_lines_have_their_place(tmp_path: Path, tokenizer_folder: Path) -> N
     assert found[0]["excerpt"].startswith("坏")
 
 
+def test_many_bad_lines_are_kept_on_disk_and_counted_once(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fenghuo.corpus import places
+
+    path, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    good = json.dumps({"text": SENTENCES[0]}, ensure_ascii=False)
+    path.write_text("\n".join([good, *(f"{{bad {number}" for number in range(2_000))]), encoding="utf-8")
+    other.write_text("\n".join([good, "{bad"]), encoding="utf-8")
+    looks: list[Any] = []
+    real = places.count_lines
+    monkeypatch.setattr(places, "count_lines", lambda part: (looks.append(part), real(part))[1])
+    reports: list[list[dict[str, Any]]] = []
+    add_up = module._result
+    monkeypatch.setattr(module, "_result", lambda *given: (reports.append(given[0]), add_up(*given))[1])
+    # The same file twice: each has its own places.
+    recipe = recipe_of([str(path), str(other), str(path)], tokenizer_folder, shards={"input_mb": 0.002})
+    result = build(tmp_path / "run", recipe)
+    assert result["bad_lines"] == 4_001
+    found = [
+        json.loads(line) for line in (tmp_path / "run" / "bad_lines.jsonl").read_text("utf-8").splitlines()
+    ]
+    of_a = [(str(path), number) for number in range(2, 2_002)]
+    assert [(one["file"], one["line"]) for one in found] == [*of_a, (str(other), 2), *of_a]
+    assert found[0]["excerpt"] == "{bad 0"
+    assert len(looks) == len(set(looks)) > 3
+    assert max(len(json.dumps(report)) for report in reports[0]) < 1_500
+
+
 def test_what_is_left_out_is_counted(tmp_path: Path, tokenizer_folder: Path) -> None:
     path = tmp_path / "a.txt"
     lines = [

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.corpus import extend
+from fenghuo.corpus.bad_lines import put_together
 from fenghuo.corpus.clean import add_up
 from fenghuo.corpus.contamination import read_index
 from fenghuo.corpus.duplicates import mark_repeats
@@ -71,7 +72,7 @@ def run(recipe: CorpusRecipe, run: RunDir) -> None:
         raise DataError(f"no document is left of {result['read']['documents']}: {_why(result)}")
     given.tokenizer.save(run.path / "tokenizer")
     places = Places(parts)
-    write_atomic(run.path / "bad_lines.jsonl", _bad_lines(reports, places))
+    put_together(run.path / "bad_lines.jsonl", work.bad_lines(), places)
     if recipe.dedup.near:
         result["near_duplicates"] = near_duplicates(*work.clusters(), reports, places)
     if recipe.decontaminate:
@@ -111,7 +112,7 @@ def _build(recipe: CorpusRecipe, work: Work) -> None:
         with track(f"corpus: {name}", sum(sizes), "bytes") as progress:
             execute(reported, len(sizes), work.home / name, lambda task: progress.advance(sizes[task]))
 
-    read: list[Any] = [steps.Read(work.parts_file), steps.Clean(recipe.clean)]
+    read: list[Any] = [steps.Read(work.parts_file, work.folder("bad")), steps.Clean(recipe.clean)]
     decided: list[Any] = []
     write = steps.Shards(
         work.shards, tokenizer=recipe.tokenizer, segmenter=recipe.segmenter, heldout=recipe.heldout
@@ -166,7 +167,7 @@ def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]
             name: sum(report["read text"][name] for report in reports) for name in ("documents", "characters")
         },
         "lengths": all_lengths(written),
-        "bad_lines": sum(len(report["read text"]["bad_lines"]) for report in reports),
+        "bad_lines": sum(report["read text"]["bad_lines"] for report in reports),
         "removed": add_up([step["removed"] for step in steps if "removed" in step]),
         "mended": add_up([report["clean"]["mended"] for report in reports]),
         "shards": len(shards),
@@ -177,19 +178,3 @@ def _result(reports: Sequence[dict[str, Any]], written: Sequence[dict[str, Any]]
 def _why(result: dict[str, Any]) -> str:
     reasons = [f"{count['count']:,} {rule.replace('_', ' ')}" for rule, count in result["removed"].items()]
     return ", ".join([*reasons, f"{result['bad_lines']:,} bad lines"])
-
-
-def _bad_lines(reports: Sequence[dict[str, Any]], places: Places) -> str:
-    """One JSON object a line that could not be read: file, line, reason, excerpt."""
-    return as_lines(
-        [
-            {
-                "file": bad["source"],
-                "line": places.line(part, bad["range"], bad["line"]),
-                "reason": bad["reason"],
-                "excerpt": bad["excerpt"],
-            }
-            for part, report in enumerate(reports)
-            for bad in report["read text"]["bad_lines"]
-        ]
-    )

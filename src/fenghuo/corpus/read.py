@@ -53,12 +53,17 @@ def read_documents(
     """
     given = [inputs] if isinstance(inputs, str | InputRecipe) else inputs
     files = find_files([InputRecipe(path=one) if isinstance(one, str) else one for one in given])
-    bad: list[BadLine] = []
+    bad = 0
+    first: BadLine | None = None
+
+    def count(line: BadLine) -> None:
+        nonlocal bad, first
+        bad, first = bad + 1, first or line
+
     for file in files:
-        yield from read_range(whole(file), set_aside or bad.append)
-    if bad:
-        first = bad[0]
-        say(f"{len(bad)} lines could not be read; the first: {first.source}:{first.line}: {first.reason}")
+        yield from read_range(whole(file), set_aside or count)
+    if first:
+        say(f"{bad:,} lines could not be read; the first: {first.source}:{first.line}: {first.reason}")
 
 
 def read_range(part: Range, set_aside: Callable[[BadLine], None]) -> Iterator[Document]:

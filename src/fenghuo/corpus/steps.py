@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
 from fenghuo.corpus import texts
+from fenghuo.corpus.bad_lines import Aside
 from fenghuo.corpus.clean import Cleaner, Count
 from fenghuo.corpus.duplicates import save_signatures
 from fenghuo.corpus.figures import add_lengths
 from fenghuo.corpus.format import Documents, ShardLine, smallest_kind, write_shard
 from fenghuo.corpus.near import NEAR
 from fenghuo.corpus.parts import read_parts
-from fenghuo.corpus.read import BadLine, read_range
+from fenghuo.corpus.read import read_range
 from fenghuo.corpus.sentences import sentence_starts
 from fenghuo.corpus.signature import signatures
 from fenghuo.rundir import write_json
@@ -45,30 +46,26 @@ class Read(PipelineStep):  # type: ignore[misc]
     """Documents of this task's part.
 
     Args:
-        parts: the file that says what they are (see `plan_parts`): ten thousand parts would make each task heavy.
+        parts: the file that says what they are (see `parts`): ten thousand of them would make each task heavy.
+        bad: folder for the lines that cannot be read.
     """
 
     name, type = "read text", "fenghuo"
 
-    def __init__(self, parts: Path) -> None:
+    def __init__(self, parts: Path, bad: Path) -> None:
         super().__init__()
-        self.parts = parts
+        self.parts, self.bad = parts, bad
         self.figures: dict[str, Any] = {}
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[texts.Text]:
-        bad: list[tuple[int, BadLine]] = []
         documents = characters = 0
-        for number, part in enumerate(read_parts(self.parts)[rank]):
-
-            def set_aside(line: BadLine, number: int = number) -> None:
-                bad.append((number, line))
-
-            for found in read_range(part, set_aside):
-                documents += 1
-                characters += len(found.text)
-                yield texts.Text(found.text, found.source, number, found.line)
-        lines = [{"range": number, **asdict(line)} for number, line in bad]
-        self.figures = {"documents": documents, "characters": characters, "bad_lines": lines}
+        with Aside(self.bad / f"{rank:05d}.jsonl") as aside:
+            for number, part in enumerate(read_parts(self.parts)[rank]):
+                for found in read_range(part, partial(aside.add, number)):
+                    documents += 1
+                    characters += len(found.text)
+                    yield texts.Text(found.text, found.source, number, found.line)
+        self.figures = {"documents": documents, "characters": characters, "bad_lines": aside.count}
 
 
 class Clean(PipelineStep):  # type: ignore[misc]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.files import Range
     from fenghuo.corpus.near import Clusters
 
-_LAYOUT = 2  # of the folder: one of another version is done anew
+_LAYOUT = 3  # of the folder: one of another version is done anew
 
 
 class Work:
@@ -71,6 +71,10 @@ class Work:
             self.folder(name) / one
             for one in (*names, *(f"{n:05d}.npy" for n in range(len(self.part_bytes))))
         ]
+
+    def bad_lines(self) -> list[Path]:
+        """The file of each part's bad lines, which there is where there are any."""
+        return [self.folder("bad") / f"{n:05d}.jsonl" for n in range(len(self.part_bytes))]
 
     def part_files(self, name: str) -> list[Path]:
         """A file in that folder of each part."""

@@ -15,6 +15,9 @@ shared machine reaches for some milliseconds only. What that work is, `fenghuo.n
 
 `ours_peak_mib` and `peer_peak_mib`: resident memory at its highest over all steps, less what each process held before
 the model was built: weights, moments, tables and activations.
+
+Where the peer ends (it needs more memory than there is), its figures are null, `peer_ended` says how, and the next case
+has a new one.
 """
 
 from __future__ import annotations
@@ -67,27 +70,33 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
     made = batches(kind, int(length[1:]), pieces=pieces, count=runs + 1)
     sent = [{name: values.tolist() for name, values in batch.items()} for batch in made]
     shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "inner_width")}
-    versions = {
-        "torch": ours.ask(do="prepare", preset=preset, vocabulary=VOCABULARY, batches=sent),
-        "transformers": peer.ask(
-            do="prepare", family=family, shape=shape, vocabulary=VOCABULARY, batches=sent
-        ),
-    }
+    versions = {"torch": ours.ask(do="prepare", preset=preset, vocabulary=VOCABULARY, batches=sent)}
+
+    def prepare_peer() -> None:
+        """Before its first run, so that its row says so if it ends here."""
+        if "transformers" not in versions:
+            versions["transformers"] = peer.ask(
+                do="prepare", family=family, shape=shape, vocabulary=VOCABULARY, batches=sent
+            )
+
     peak = MatrixPeak(config, pieces)
     mean_work = sum(work(config, batch) for batch in made) / len(made)
     mean_pieces = sum(len(batch["pieces"]) for batch in made) / len(made)
     slots = sum(len(batch["lengths"]) * -(-int(batch["lengths"].max()) // 8) * 8 for batch in made)
 
-    def more(mine_s: float, theirs_s: float) -> dict[str, Any]:
+    def share(step_s: float | None, per_s: float) -> float | None:
+        return None if step_s is None else round(mean_work / step_s / per_s, 3)
+
+    def more(mine_s: float, theirs_s: float | None) -> dict[str, Any]:
         return {
-            "share_of_products": round(mean_work / mine_s / peak.mean_per_s, 3),
-            "peer_share_of_products": round(mean_work / theirs_s / peak.mean_per_s, 3),
+            "share_of_products": share(mine_s, peak.mean_per_s),
+            "peer_share_of_products": share(theirs_s, peak.mean_per_s),
             "products_gflops": round(peak.mean_per_s / 1e9, 1),
-            "share_of_peak": round(mean_work / mine_s / peak.flops_per_s, 3),
-            "peer_share_of_peak": round(mean_work / theirs_s / peak.flops_per_s, 3),
+            "share_of_peak": share(mine_s, peak.flops_per_s),
+            "peer_share_of_peak": share(theirs_s, peak.flops_per_s),
             "peak_gflops": round(peak.flops_per_s / 1e9, 1),
             "ours_peak_mib": ours.ask(do="resident"),
-            "peer_peak_mib": peer.ask(do="resident"),
+            "peer_peak_mib": None if theirs_s is None else peer.ask(do="resident"),
             "pieces": round(mean_pieces),
             "padding": round(1 - len(made) * mean_pieces / slots, 2),
         }
@@ -96,7 +105,7 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
         "pretrain",
         case,
         _by_work(ours, [work(config, batch) / mean_work for batch in made], before=peak.measure),
-        _by_work(peer, [work(config, batch) / mean_work for batch in made]),
+        _by_work(peer, [work(config, batch) / mean_work for batch in made], before=prepare_peer),
         peer_name="transformers",
         runs=runs,
         versions=versions,
@@ -106,9 +115,7 @@ def run(case: str, ours: Peer, peer: Peer, *, runs: int, quick: bool) -> None:
     )
 
 
-def _by_work(
-    side: Peer, shares: list[float], before: Callable[[], None] = lambda: None
-) -> Callable[[], float]:
+def _by_work(side: Peer, shares: list[float], before: Callable[[], None]) -> Callable[[], float]:
     """Seconds of a step, as if each batch were the mean one: batches of documents differ a little."""
     share = itertools.cycle(shares)
 

@@ -9,11 +9,13 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,31 +56,44 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
     return run
 
 
+class EndedError(RuntimeError):
+    """A program ended where an answer was due, perhaps for want of memory."""
+
+
 class Peer:
     """A program of this folder (see program.py), told one JSON line at a time what to do, and answering each with one.
 
-    It runs in `.venv-reference`, or with this Python where both sides are to be weighed in a process of their own.
+    It runs in `.venv-reference`, or with this Python where both sides are to be weighed in a process of their own. One
+    that has ended is started anew by the next question, which must be to prepare.
     """
 
     def __init__(self, script: str, *, python: Path = REFERENCE) -> None:
         if python == REFERENCE and not REFERENCE.exists():
             subprocess.run(["make", ".venv-reference/.ready"], cwd=HOUSE, check=True, stdout=sys.stderr)
-        self._process = subprocess.Popen(
-            [python, Path(__file__).parent / script],
+        self._command = [python, Path(__file__).parent / script]
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, **question: Any) -> Any:
+        """Its answer. Raises EndedError."""
+        process = self._process = self._process or subprocess.Popen(
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
         )
-
-    def ask(self, **question: Any) -> Any:
-        """Its answer; an error where it ended instead."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"the peer ended with {self._process.wait()}")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        line = ""
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        if not line:
+            self.close()
+            code = process.returncode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            raise EndedError(f"{self._command[1].name} {how}")
         return json.loads(line)
 
     def run(self) -> float:
@@ -86,9 +101,11 @@ class Peer:
         return float(self.ask(do="run"))
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        """End the program, if it runs."""
+        if self._process is not None:
+            with suppress(BrokenPipeError):
+                self._process.communicate()
+            self._process = None
 
 
 @dataclass(frozen=True)
@@ -114,29 +131,38 @@ def side_by_side(
     versions: dict[str, str],
     unit: Unit = MILLISECONDS,
     warm_ups: int = 2,
-    more: Callable[[float, float], dict[str, Any]] = lambda mine_s, theirs_s: {},
+    more: Callable[[float, float | None], dict[str, Any]] = lambda mine_s, theirs_s: {},
 ) -> None:
     """Time both in turn after the warm-ups, and print the case's line: medians, in the unit.
 
+    A peer that ends (EndedError) is asked no more, its figures are null, and `peer_ended` says how.
+
     `more` is asked last, with both medians in seconds, for keys to append, such as peak memory.
     """
-    for _ in range(warm_ups):
-        ours(), peer()
-    pairs = [(ours(), peer()) for _ in range(runs)]
-    mine_s, theirs_s = ([pair[i] for pair in pairs] for i in (0, 1))
-    mine, theirs = statistics.median(mine_s), statistics.median(theirs_s)
+    mine_s, theirs_s, ended = list[float](), list[float](), ""
+    for _ in range(warm_ups + runs):
+        mine_s.append(ours())
+        if not ended:
+            try:
+                theirs_s.append(peer())
+            except EndedError as end:
+                ended = str(end)
+    timed_s = [mine_s[warm_ups:]] if ended else [mine_s[warm_ups:], theirs_s[warm_ups:]]
+    mine = statistics.median(timed_s[0])
+    theirs = None if ended else statistics.median(timed_s[1])
     line = {
         "benchmark": benchmark,
         "case": case,
         "unit": unit.name,
         "ours": round(unit.of(mine), unit.digits),
-        "peer": round(unit.of(theirs), unit.digits),
+        "peer": None if theirs is None else round(unit.of(theirs), unit.digits),
         "peer_name": peer_name,
-        "ratio": round(theirs / mine, 2),
-        "spread": round(max(max(mine_s) / min(mine_s), max(theirs_s) / min(theirs_s)), 2),
+        "ratio": None if theirs is None else round(theirs / mine, 2),
+        "spread": round(max(max(one) / min(one) for one in timed_s), 2),
         "runs": runs,
         "threads": THREADS,
         "versions": versions,
+        **({"peer_ended": ended} if ended else {}),
         **more(mine, theirs),
     }
     print(json.dumps(line), flush=True)

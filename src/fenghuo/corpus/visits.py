@@ -7,8 +7,8 @@ skipped over, nothing kept between batches. W is a fraction of the examples: wer
 epoch would have the same batches, in another order.
 
 Of a corpus too large for one disk cache, whole runs of neighbours are permuted, not single examples: a window then
-reads its lengths from a few thousand places of the index, not from hundreds of thousands. Neighbours still seldom
-share a batch, for a window is cut by length (docs/scale.md measures both).
+reads its lengths from a few thousand places of the index, not from hundreds of thousands. A window is cut by length,
+so that a few of a run's neighbours share a batch, and others in each epoch (docs/scale.md has the numbers).
 """
 
 from __future__ import annotations

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.text.odd_text import odd_text
 
 import fenghuo.text.words as module
-from fenghuo.errors import RecipeError
-from fenghuo.text.tokenizer import Pieces, Tokenizer
-from fenghuo.text.words import RjiebaSegmenter, load_segmenter, spans_of_joined, word_starts
+from fenghuo.errors import MissingExtraError, RecipeError
+from fenghuo.text.tokenizer import Pieces, Tokenizer, clean_characters
+from fenghuo.text.words import RjiebaSegmenter, Segmenter, load_segmenter, spans_of_joined, word_starts
 
 SEGMENTER = RjiebaSegmenter()
 
@@ -134,6 +139,51 @@ def test_segmenters_by_name() -> None:
     assert load_segmenter("rjieba").name.startswith("rjieba 0.")
     with pytest.raises(RecipeError, match="unknown segmenter 'rjeba'"):
         load_segmenter("rjeba")
+
+
+@pytest.fixture(scope="session")
+def pkuseg_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as the package trains it, from a few sentences."""
+    package = pytest.importorskip("spacy_pkuseg", reason="spacy-pkuseg is not installed (extra: pkuseg)")
+    home = tmp_path_factory.mktemp("pkuseg")
+    text = home / "text.txt"
+    text.write_text("我 爱 北京 天安门\n北京 是 中国 的 首都\n我 爱 中国\n" * 5, encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()):
+        package.train(str(text), str(text), str(home / "spacy_ontonotes"), train_iter=2)
+    return home
+
+
+@pytest.fixture
+def pkuseg(pkuseg_home: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
+    monkeypatch.setattr(import_module("spacy_pkuseg").config, "pkuseg_home", str(pkuseg_home))
+    return load_segmenter("pkuseg")
+
+
+def test_pkuseg_cuts_with_a_model_on_disk(pkuseg: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "我爱 北京\n天安门"
+    assert [text[start:end] for start, end in pkuseg.cut(text)] == ["我", "爱", "北京", "天安门"]
+    assert re.fullmatch(r"spacy-pkuseg [\d.]+ [0-9a-f]{12}", pkuseg.name)
+    assert load_segmenter("pkuseg").name == pkuseg.name
+    joined = spans_of_joined(pkuseg, ["我爱", "北京"]).tolist()
+    assert joined == [[0, 1], [1, 2], [3, 5]]
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("spacy_pkuseg").config, "pkuseg_home", "/nowhere")
+        said = "no features.msgpack and no weights.npz in /nowhere/spacy_ontonotes; download https://"
+        with pytest.raises(RecipeError, match=said):
+            load_segmenter("pkuseg")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(odd_text)
+def test_pkuseg_covers_any_text(pkuseg: Segmenter, text: str) -> None:
+    covered = [place for start, end in pkuseg.cut(text) for place in range(start, end)]
+    assert covered == [place for place, one in enumerate(clean_characters(text)) if not one.isspace()]
+
+
+def test_pkuseg_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spacy_pkuseg", None)
+    with pytest.raises(MissingExtraError, match=r"spacy-pkuseg.*fenghuo\[pkuseg\]"):
+        load_segmenter("pkuseg")
 
 
 @settings(max_examples=150, deadline=None)

@@ -149,8 +149,8 @@ class CorpusRecipe(Recipe):
     """Run folders of finished corpora whose documents come first; several of them without an input are merged."""
     tokenizer: Path
     """Tokenizer folder (see `fenghuo vocab train`), model folder, or a vocab.txt."""
-    segmenter: Literal["rjieba"] = "rjieba"
-    """Who says where a Chinese word ends."""
+    segmenter: Literal["rjieba", "pkuseg"] = "rjieba"
+    """Who says where a Chinese word ends; pkuseg needs a model on disk and a hundred times the time."""
     clean: CleanRecipe = CleanRecipe()
     """Rules for characters, lines and documents."""
     dedup: DedupRecipe = DedupRecipe()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -76,6 +78,45 @@ class RjiebaSegmenter:
         return spans
 
 
+class PkusegSegmenter:
+    """A linear-chain model of characters (Luo et al. 2019, arXiv 1906.11455; the `spacy-pkuseg` package).
+
+    The package has no model in it, and would load one from the network. Here it is one on disk, where the package
+    keeps those it has loaded: $PKUSEG_HOME/spacy_ontonotes, or ~/.pkuseg/spacy_ontonotes.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        RecipeError: there is no model.
+    """
+
+    def __init__(self) -> None:
+        try:
+            package = import_module("spacy_pkuseg")
+        except ModuleNotFoundError as problem:
+            raise MissingExtraError("spacy-pkuseg", "pkuseg") from problem
+        model = Path(package.config.pkuseg_home) / "spacy_ontonotes"
+        # Of a folder without these the package reads older files, by pickle, which runs what is in them.
+        files = [model / name for name in ("features.msgpack", "weights.npz")]
+        if missing := [path.name for path in files if not path.is_file()]:
+            raise RecipeError(
+                f"segmenter pkuseg: no {' and no '.join(missing)} in {model}; "
+                f"download {package.config.model_urls[model.name]} and unpack it there, or set PKUSEG_HOME"
+            )
+        self._cut: Callable[[str], list[str]] = package.pkuseg(model_name=str(model)).cut
+        digest = sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+        self.name = f"spacy-pkuseg {version('spacy-pkuseg')} {digest[:12]}"
+
+    def cut(self, text: str) -> list[tuple[int, int]]:
+        """As `Segmenter.cut`; no span holds a blank."""
+        spans, at = list[tuple[int, int]](), 0
+        clean = clean_characters(text)
+        for word in chain.from_iterable(map(self._cut, _parts(clean))):
+            at = clean.index(word, at)  # what lies between is blanks
+            spans.append((at, at + len(word)))
+            at += len(word)
+        return spans
+
+
 def _parts(text: str) -> Iterator[str]:
     """Long text cut after a line or a 。, where jieba begins anew anyway: on 中中中… its time is quadratic."""
     begin = 0
@@ -88,11 +129,11 @@ def _parts(text: str) -> Iterator[str]:
     yield text[begin:]
 
 
-SEGMENTERS: dict[str, Callable[[], Segmenter]] = {"rjieba": RjiebaSegmenter}
+SEGMENTERS: dict[str, Callable[[], Segmenter]] = {"rjieba": RjiebaSegmenter, "pkuseg": PkusegSegmenter}
 
 
 def load_segmenter(name: str) -> Segmenter:
-    """The segmenter of that name. Raises RecipeError for an unknown one."""
+    """The segmenter of that name. Raises RecipeError for an unknown one, MissingExtraError for an absent package."""
     if name not in SEGMENTERS:
         known = ", ".join(sorted(SEGMENTERS))
         raise RecipeError(f"unknown segmenter '{name}'.{did_you_mean(name, SEGMENTERS)}\n  known: {known}")

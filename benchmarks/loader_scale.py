@@ -12,8 +12,8 @@ pieces, about 100 on average.
 - index: bytes of the index's pages that one batch touches.
 - neighbours: of the others of an example's run, how many share its batch (from 2^24 examples on).
 - elastic: what 7, 1,000 and 1,024 ranks are given of a batch, put together, beside the whole one.
-- shards/making: examples a second of processor time for which an index is made: two splits, the sha256 of the shards
-  included.
+- shards/making: examples a second of processor time that are checked and cut, for both splits; and `joined_per_s`, put
+  together as one index.
 - shards/read: bytes that the disk gave (/proc/self/io) for one example of a shard that is not open, its pages dropped
   from the disk cache: the pages it touches, and with what the system reads around each (`read_ahead_kb`).
 - shards/open: what 512 open shards hold of the process's own memory.
@@ -186,12 +186,13 @@ def _shards(home: Path, documents: int) -> None:
     Index(folder.parent, [Cutting(MAX_PIECES), Cutting(MAX_PIECES, "heldout")]).make()
     spent_s = time.process_time() - began_s
     source = ShardSource(folder.parent, max_pieces=MAX_PIECES)
-    pieces = sum(line.pieces for line in lines)
+    joined_s = time.process_time() - began_s - spent_s
     tell(
         "shards/making",
         "examples/s a core",
         round(len(source) / spent_s),
-        pieces_per_s=round(pieces / spent_s),
+        pieces_per_s=round(sum(line.pieces for line in lines) / spent_s),
+        joined_per_s=round(len(source) / joined_s),
     )
     mapped, indices = pa.memory_map, rng.integers(len(source), size=CURSORS).tolist()
     read: dict[str, list[int]] = {}

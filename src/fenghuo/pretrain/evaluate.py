@@ -50,6 +50,7 @@ def evaluate_model(
     seed: int = 0,
 ) -> dict[str, float]:
     """Figures of a model on a corpus's held-out documents, at any length: one trained on 128 pieces can be read at 512.
+    Learned positions beyond the longest example of the training were never trained, though.
 
     The same values ask the same questions of every model, so that their figures can be compared.
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from itertools import product
+
 import pytest
 from tests.text.small_vocabulary import write_vocabulary
 
@@ -12,7 +15,17 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def cased_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = write_vocabulary(tmp_path_factory.mktemp("cased"))
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
-    return Tokenizer.load(folder)
+def bert_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> list[Tokenizer]:
+    """Of each way that BERT's normalizer treats case and accents; without an answer, accents go with case."""
+    found = []
+    for lower, strip in product((True, False), (None, True, False)):
+        folder = write_vocabulary(tmp_path_factory.mktemp("bert"))
+        config = {"do_lower_case": lower, "strip_accents": strip}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+        found.append(Tokenizer.load(folder))
+    return found
+
+
+@pytest.fixture(scope="session")
+def cased_tokenizer(bert_tokenizers: list[Tokenizer]) -> Tokenizer:
+    return bert_tokenizers[3]

@@ -60,8 +60,8 @@ def test_pieces_of_mixed_text(tokenizer: Tokenizer) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(odd_text)
-def test_the_fast_way_is_the_library(tokenizer: Tokenizer, cased_tokenizer: Tokenizer, text: str) -> None:
-    for one in (tokenizer, cased_tokenizer):
+def test_the_fast_way_is_the_library(bert_tokenizers: list[Tokenizer], text: str) -> None:
+    for one in bert_tokenizers:
         for plain, used in ((False, one), (True, plain_twin(one))):
             pieces = used.encode(text)
             ids, offsets = library_pieces(one, text, plain=plain)
@@ -89,9 +89,9 @@ def test_what_is_asked_together_and_forgotten_leaves_no_trace(
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.sampled_from([*map(chr, range(0x21, 0x7F)), "中", "，", "\u0301", "\u0338", " ", "é"])))
 def test_marks_of_ascii_stand_alone_as_the_library_has_them(
-    tokenizer: Tokenizer, cased_tokenizer: Tokenizer, text: str
+    bert_tokenizers: list[Tokenizer], text: str
 ) -> None:
-    for one in (tokenizer, cased_tokenizer):
+    for one in bert_tokenizers:
         pieces = one.encode(text)
         ids, offsets = library_pieces(one, text)
         assert pieces.ids.tolist() == ids

@@ -94,6 +94,18 @@ CASES = [
         [(1, ("甲",)), (2, ("乙",))],
     ),
     ("a.json", json.dumps(["甲", {"x": "乙"}]), [(1, ("甲",)), (2, ("乙",))]),
+    (
+        "a.json",
+        json.dumps(["第一行的文字", "第二行的文字"]),
+        [(1, ("第一行的文字",)), (2, ("第二行的文字",))],
+    ),
+    (
+        "a.jsonl",
+        json.dumps({"choices": ["一二三四五六七八九十甲乙", "丙丁戊己"]})
+        + "\n"
+        + json.dumps(["中华人民共和国", "，", "的", "首都"]),
+        [(1, ("一二三四五六七八九十甲乙", "丙丁戊己")), (2, ("中华人民共和国 ， 的 首都",))],
+    ),
     ("a.conll", "中 B-ORG\n国 I-ORG\n\n人 O\n", [(1, ("中 国",)), (4, ("人",))]),
     ("a.txt", "中 B-ORG\n国 I-ORG\n\n\n人 O", [(1, ("中 国",)), (5, ("人",))]),
 ]
@@ -135,6 +147,15 @@ def test_rows_have_their_places(tmp_path: Path) -> None:
     assert rows.lines.tolist() == [1, 2, 1, 3]
     assert rows.findable.tolist() == [False, True, False, True]
     assert found(index, ["前一二三四五六七八九十甲乙后"]) == {(0, 1), (0, 3)}
+
+
+def test_an_answer_to_choose_from_is_found_alone(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    choices = ["一二三四五六七八九十甲乙", "丙丁戊己庚辛壬癸子丑寅卯"]
+    tokens = ["丙丁", "戊", "己庚", "辛壬", "癸子丑寅"]
+    path.write_text(json.dumps([{"choices": choices}, {"tokens": tokens}]), encoding="utf-8")
+    index, _ = read_index(DecontaminateRecipe(against=str(path)))
+    assert found(index, ["前" + choices[0] + "后", "前" + choices[1] + "后"]) == {(0, 0), (1, 1), (1, 2)}
 
 
 def test_rows_in_traditional_characters_are_found_in_simplified_text(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.corpus.files import TextFile, expand, opened
+from fenghuo.corpus.ngrams import units_of
 from fenghuo.corpus.packed import PACKED
 from fenghuo.errors import DataError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fenghuo.corpus.recipe import EvaluationRecipe
 
 _TAGGED = re.compile(r"\S+[ \t]+(?:O|[BIESMS]-?\S*)")
+_TOKEN_UNITS = 3  # in the mean, at most; words of Chinese have less than two characters
 _LOOKED_AT = 50  # lines, to tell tagged characters from a table
 
 
@@ -107,14 +109,22 @@ def _json(path: str, text: str, lines: Sequence[str]) -> Iterator[EvaluationRow]
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """Every text in a JSON value; a list of texts is one, since tokens may be given so."""
+    """Every text in a JSON value; a list of tokens is one."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for one in value.values():
             yield from _leaves(one)
-    elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+    elif isinstance(value, list) and _are_tokens(value):
         yield " ".join(value)
     elif isinstance(value, list):
         for one in value:
             yield from _leaves(one)
+
+
+def _are_tokens(value: list[Any]) -> bool:
+    """Whether they are a text's words or characters, and not texts, such as the answers to choose from."""
+    if not value or not all(isinstance(one, str) for one in value):
+        return False
+    most = _TOKEN_UNITS * len(value)
+    return sum(map(len, value)) <= most or len(units_of([" ".join(value)]).hashes) <= most

@@ -277,10 +277,10 @@ def test_pseudo_perplexity_may_be_left_to_the_end(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "ASKED_PIECES", 20)
-    for when, asked in ((None, [2, 4]), ("last", [4])):
+    for when, asked in (("each", [2, 4]), ("last", [4])):
         recipe = recipe_of(corpus, steps=4, evaluate_every=2)
         recipe = recipe.model_copy(update={"pseudo_perplexity": when})
-        folder = tmp_path / str(when)
+        folder = tmp_path / when
         run(recipe, RunDir.open(folder, verb="pretrain", recipe=recipe))
         lines = lines_of(folder)
         assert [line["step"] for line in lines if "heldout/mlm_accuracy" in line] == [2, 4]

@@ -112,9 +112,9 @@ class PretrainRecipe(Recipe):
     """Learning rate over the steps."""
     probe: ProbeRecipe | None = None
     """A task that every evaluation looks at, beside held-out text; null: none."""
-    pseudo_perplexity: Literal["last"] | None = None
-    """When held-out pieces are asked alone. last: at the last evaluation only; null: at each, which takes 1,000 passes,
-    twice (max_length 128) to eight times (512) the work of the rest of an evaluation."""
+    pseudo_perplexity: Literal["each", "last"] = "each"
+    """At which evaluations held-out pieces are asked alone. It takes 1,000 passes, twice (max_length 128) to eight times
+    (512) the work of the rest of an evaluation."""
     train: ParallelTrainRecipe
     """Steps, epochs or a budget, seed, saving."""
 

@@ -139,7 +139,7 @@ def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
         figures = heldout_figures(model, questions, heldout, seed=recipe.train.seed, world=world)
         if probe is not None:
             figures |= probe.figures(model)
-        if last or recipe.pseudo_perplexity is None:
+        if last or recipe.pseudo_perplexity == "each":
             figures |= pseudo_perplexity(
                 model, questions, tokenizer.vocabulary, heldout, seed=recipe.train.seed, world=world
             )

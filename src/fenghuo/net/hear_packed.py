@@ -159,12 +159,12 @@ class _ByRow:
     def scores(self, q: Tensor) -> Tensor:
         """(n, H, L, N) → (n, H, L, L)."""
         by_row = _wide(self._rows(q) @ self.table_LLN.mT)
-        return by_row.transpose(0, 1).unflatten(0, q.shape[:2])
+        return by_row.transpose(0, 1).reshape(*q.shape[:3], -1)
 
     def values(self, weight: Tensor) -> Tensor:
         """(n, H, L, L) → (n, H, L, N)."""
         by_row = _wide(self._rows(weight) @ self.table_LLN)
-        return by_row.transpose(0, 1).unflatten(0, weight.shape[:2])
+        return by_row.transpose(0, 1).reshape(*weight.shape[:3], -1)
 
     def _rows(self, x: Tensor) -> Tensor:
         return x.flatten(0, 1).transpose(0, 1)

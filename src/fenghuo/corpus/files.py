@@ -27,9 +27,8 @@ _KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
     ".parquet": "parquet",
 }
 _HEAD_BYTES = 1 << 16
-_GUESSED_BYTES = (
-    64 * 10**6
-)  # for a file of which nobody tells how long it is: the largest part, so that it is one
+# Of a file of which nobody tells how long it is: the largest part, so that it is one.
+_GUESSED_BYTES = 64 * 10**6
 
 
 @dataclass(frozen=True, slots=True)

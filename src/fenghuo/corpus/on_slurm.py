@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 10.0
 _LONGEST_ARRAY = 1_001  # Slurm's own limit (MaxArraySize), unless a cluster has another
-_PATIENCE = (
-    3  # looks after the last job left the queue: a network disk shows what it wrote some seconds later
-)
+_PATIENCE = 3  # looks after the last job left the queue: a network disk shows late what was written
 
 
 class Executor(SlurmPipelineExecutor):  # type: ignore[misc]

@@ -27,9 +27,8 @@ class Spent:
         """Keep the number if it is `EVERY_S` above the last one. Raises DiskError."""
         if spent_s < self._noted_s + EVERY_S:
             return
-        line = (
-            f'{{"spent_s": {spent_s:16.3f}}}\n'.encode()
-        )  # of one length, so that no longer one shows through
+        # Of one length, so that no longer one shows through.
+        line = f'{{"spent_s": {spent_s:16.3f}}}\n'.encode()
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:

@@ -113,8 +113,8 @@ class PretrainRecipe(Recipe):
     probe: ProbeRecipe | None = None
     """A task that every evaluation looks at, beside held-out text; null: none."""
     pseudo_perplexity: Literal["each", "last"] = "each"
-    """At which evaluations held-out pieces are asked alone. It takes 1,000 passes, twice (max_length 128) to eight times
-    (512) the work of the rest of an evaluation."""
+    """At which evaluations held-out pieces are asked alone, 1,000 of them: twice (max_length 128) to eight times (512)
+    the work of the rest of an evaluation."""
     train: ParallelTrainRecipe
     """Steps, epochs or a budget, seed, saving."""
 

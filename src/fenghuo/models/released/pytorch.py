@@ -23,9 +23,8 @@ from fenghuo.models.released.stored import Stored
 from fenghuo.models.released.strided import CALLS, Storages, Strided, checked, read_strided
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of the older form
-_LOCAL_HEADER = struct.Struct(
-    "<4s22xHH"
-)  # of a member of a zip: a mark, then the lengths of name and extra field
+# Of a member of a zip: a mark, then the lengths of name and extra field.
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def read_pytorch(path: Path) -> Stored:

@@ -199,11 +199,11 @@ def test_a_run_cut_off_in_any_phase_ends_in_the_same_bits(
 
 @pytest.mark.slow
 def test_a_budget_of_some_seconds_ends_on_time(corpus: Path, tmp_path: Path) -> None:
-    """Up to the slowest step and the end's own work; a machine that is busy at the end may take an eighth longer."""
+    """Within the slowest step and the end's own work, on a machine that may be busy: half a second and a quarter."""
     recipe = recipe_of(corpus, train={"budget": 8, "seed": 1, "log_every": 1}, phases=PHASES)
     result = finish(recipe, tmp_path / "run")
     assert result["budget_s"] == 8.0
-    assert 6.0 <= result["spent_s"] <= 9.0
+    assert 6.0 <= result["spent_s"] <= 8.5
     assert result["steps"] > 5
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rates = [line["train/learning_rate"] for line in lines if "train/learning_rate" in line]

@@ -119,6 +119,16 @@ def test_the_schedule_ends_with_the_last_step() -> None:
     assert rates[-1] < 0.005
 
 
+def test_an_evaluation_that_leaves_no_time_for_steps_does_not_end_the_schedule() -> None:
+    clock = Clock()
+    run = on_clock(100.0, clock, step_s=lambda number: 0.1, evaluation_s=13.0)
+    assert run.go()
+    assert clock() > 1099.0
+    rates = [rate_at(step, total, ScheduleRecipe()) for step, total in enumerate(run.totals, start=1)]
+    assert rates[-1] < 0.01 * max(rates)
+    assert len(run.evaluated) == EVALUATIONS
+
+
 def test_it_evaluates_early_once_and_then_five_times() -> None:
     clock = Clock()
     run = on_clock(100.0, clock, step_s=lambda number: 0.1, evaluation_s=1.0)

@@ -98,9 +98,18 @@ class BySteps:
         """Earlier processes took at least so long: work that a kill lost is done again, its time is not free."""
 
     @property
+    def spent_s(self) -> float | None:
+        """Seconds the run has taken, where the clock decides its end."""
+        return None
+
+    @property
     def left_s(self) -> float | None:
         """Seconds to the end of the run, where the clock decides it."""
         return None
+
+    def result(self) -> dict[str, float]:
+        """What result.json says of a budget."""
+        return {}
 
 
 class ByClock(BySteps):
@@ -177,11 +186,15 @@ class ByClock(BySteps):
         return max(self._step, self._step / max(share, 1e-9) - 1)
 
     def evaluates(self, every: int | None) -> bool:
-        """Each `every`th step, or each fifth of the run; and early once, to learn what it takes."""
+        """Each `every`th step, or each fifth of the run; and early once, to learn what it takes.
+
+        Not where no step could follow it: the time is rather for steps, and the last evaluation is near.
+        """
         marks = [FIRST_LOOK]
         if every is None:
             marks += [number / EVALUATIONS for number in range(1, EVALUATIONS)]
-        return (every is not None and self._step % every == 0) or self._passed(marks)
+        is_due = (every is not None and self._step % every == 0) or self._passed(marks)
+        return is_due and not self.is_last(evaluates=True, saves=False)
 
     def rehearses(self) -> bool:
         """At the first look."""
@@ -227,6 +240,10 @@ class ByClock(BySteps):
     def left_s(self) -> float | None:
         """Seconds to the end of the run."""
         return max(0.0, self.budget_s - self.spent_s)
+
+    def result(self) -> dict[str, float]:
+        """The budget, and how much of it was spent."""
+        return {"budget_s": self.budget_s, "spent_s": round(self.spent_s, 1)}
 
     def _read(self) -> None:
         longest_s = max(self._recent, default=0.0)

@@ -19,7 +19,7 @@ from fenghuo.errors import DivergedError, StoppedError
 from fenghuo.progress import track
 from fenghuo.rundir import RunDir, write_json
 from fenghuo.training.best import Best
-from fenghuo.training.course import ByClock, BySteps
+from fenghuo.training.course import BySteps
 from fenghuo.training.loop import Arrays, Learner, Step, UntakenError, loss_scaler, steps
 from fenghuo.training.modules import compile_layers, recompute_layers
 from fenghuo.training.optim import build_optimizer, settle, settled
@@ -185,8 +185,8 @@ class Session:
         self.tally.add(step, self._least_s)
 
     def _note_spent(self) -> None:
-        if isinstance(self.course, ByClock):
-            self.run.note_spent(self.course.spent_s)
+        if (spent_s := self.course.spent_s) is not None:
+            self.run.note_spent(spent_s)
 
     def _end(self) -> None:
         """No step follows, nor was the last one known as such."""
@@ -225,9 +225,7 @@ class Session:
 
     def result(self) -> dict[str, float]:
         """What result.json says of the time: that in steps, and under a budget all of it."""
-        told: dict[str, float] = {"train_s": round(self.spent_s, 1)}
-        if isinstance(self.course, ByClock):
-            told |= {"budget_s": self.course.budget_s, "spent_s": round(self.course.spent_s, 1)}
+        told = {"train_s": round(self.spent_s, 1), **self.course.result()}
         if self.scaler is not None:
             told["skipped_steps"] = self.skipped
         return told
@@ -349,6 +347,6 @@ class Session:
         told = {**self.tally.taken(), "learning_rate": step.rate, "grad_norm": step.grad_norm}
         if step.scale is not None:
             told |= {"loss_scale": step.scale, "skipped": self.skipped}
-        if isinstance(self.course, ByClock):
-            told["budget_spent_s"] = self.course.spent_s
+        if (spent_s := self.course.spent_s) is not None:
+            told["budget_spent_s"] = spent_s
         self.run.metric(self.first + step.number, **{f"train/{name}": value for name, value in told.items()})

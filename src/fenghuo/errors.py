@@ -7,7 +7,8 @@ so that scripts can react to each.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +47,21 @@ class MissingExtraError(UsageError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package '{package}': pip install 'fenghuo[{extra}]'")
+
+
+def import_extra(module: str, extra: str, *, package: str | None = None) -> Any:
+    """A module that comes with an extra.
+
+    Args:
+        package: what its package is called, where that is not the module's first name.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as problem:
+        raise MissingExtraError(package or module.partition(".")[0], extra) from problem
 
 
 class DamagedError(FenghuoError):

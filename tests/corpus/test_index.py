@@ -230,28 +230,29 @@ def test_a_damaged_index_is_made_again(
     ShardSource(folder, max_pieces=5)
 
 
-def test_a_damaged_index_that_cannot_be_removed_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def stays_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A corpus with a damaged index that cannot be removed."""
     folder = corpus(tmp_path / "run", [SHARD] * 2)
     ShardSource(folder, max_pieces=5)
     flip(home_of(folder) / "lengths.i32")
-    read_only(folder, monkeypatch)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    return folder
+
+
+def test_a_damaged_index_that_cannot_be_removed_is_passed_over(
+    stays_damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stays_damaged
+    read_only(folder, monkeypatch)
     assert ShardSource(folder, max_pieces=5).lengths.tolist() == LENGTHS * 2
     no_more_work(monkeypatch)
     assert ShardSource(folder, max_pieces=5).lengths.tolist() == LENGTHS * 2
 
 
-def test_a_damaged_index_that_nobody_can_replace_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = corpus(tmp_path / "run", [SHARD] * 2)
-    ShardSource(folder, max_pieces=5)
-    flip(home_of(folder) / "lengths.i32")
-    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+def test_a_damaged_index_that_nobody_can_replace_is_told(stays_damaged: Path) -> None:
     with pytest.raises(DiskError, match="not empty"):
-        ShardSource(folder, max_pieces=5)
+        ShardSource(stays_damaged, max_pieces=5)
 
 
 def test_a_copied_index_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,16 +172,22 @@ def losses(out: Path) -> np.ndarray:
     return np.array([line["train/loss"] for line in lines if "train/loss" in line])
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations and the look at the machine's peak take little time."""
+    monkeypatch.setattr(fenghuo.pretrain.evaluate, "ASKED_PIECES", 100)
+    monkeypatch.setattr(fenghuo.pretrain.run, "PEAK_S", 0.01)
+
+
 class KilledError(Exception):
     """The end of a process, as far as its run folder can tell."""
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_bf16_learns_what_fp32_learns_and_goes_on_in_the_same_bits(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fenghuo.pretrain.evaluate, "ASKED_PIECES", 100)
-    monkeypatch.setattr(fenghuo.pretrain.run, "PEAK_S", 0.01)
     for precision in ("fp32", "bf16"):
         pretrain(small(corpus, {"steps": 40, "precision": precision}), tmp_path / precision)
     full, half = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
@@ -212,12 +218,9 @@ def test_bf16_learns_what_fp32_learns_and_goes_on_in_the_same_bits(
 
 
 @pytest.mark.slow
-def test_processes_that_prepare_batches_change_nothing(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("quick")
+def test_processes_that_prepare_batches_change_nothing(corpus: Path, tmp_path: Path) -> None:
     """What is asked, and which of several questions, goes to them pickled."""
-    monkeypatch.setattr(fenghuo.pretrain.evaluate, "ASKED_PIECES", 100)
-    monkeypatch.setattr(fenghuo.pretrain.run, "PEAK_S", 0.01)
     objectives = [{"name": "mlm", "share": 1}, {"name": "nsp"}, {"name": "causal", "share": 1}]
     for workers in (0, 1):
         batch = {"pieces": 128, "workers": workers}

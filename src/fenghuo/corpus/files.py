@@ -8,13 +8,12 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fenghuo.corpus.packed import PACKED, unpacked
 from fenghuo.corpus.urls import expand_url, is_url, open_url
-from fenghuo.errors import DataError, MissingExtraError, did_you_mean
+from fenghuo.errors import DataError, did_you_mean, import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +26,8 @@ _KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
     ".parquet": "parquet",
 }
 _HEAD_BYTES = 1 << 16
-# Of a file of which nobody tells how long it is: the largest part, so that it is one.
-_GUESSED_BYTES = 64 * 10**6
+_LEAST_PART_BYTES, _MOST_PART_BYTES = 10**6, 64 * 10**6  # unless a recipe says otherwise
+_GUESSED_BYTES = _MOST_PART_BYTES  # of a file of which nobody tells how long it is, so that it is one part
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ def cut_into_parts(files: Sequence[TextFile], input_mb: float | None) -> list[tu
     The parts depend on the files alone: not on who will do the work.
     """
     total = sum(whole(file).size_bytes for file in files)
-    part_bytes = round(input_mb * 1e6) if input_mb else min(max(total // 16, 10**6), 64 * 10**6)
+    even = min(max(total // 16, _LEAST_PART_BYTES), _MOST_PART_BYTES)
+    part_bytes = round(input_mb * 1e6) if input_mb else even
     parts: list[tuple[Range, ...]] = []
     waiting: list[Range] = []
     for file in files:
@@ -241,11 +241,11 @@ def _decodes(data: bytes, encoding: str) -> bool:
 @contextmanager
 def parquet_file(file: TextFile) -> Iterator[Any]:
     """It, opened: a `pyarrow.parquet.ParquetFile`. Raises DataError."""
-    parquet = _import("pyarrow.parquet")
+    parquet = import_extra("pyarrow.parquet", "train")
     with _raw(file) as raw:
         try:
             found = parquet.ParquetFile(raw)
-        except _import("pyarrow").ArrowInvalid as problem:
+        except import_extra("pyarrow", "train").ArrowInvalid as problem:
             raise DataError(f"{file.path}: not a parquet file: {problem}") from problem
         yield found
 
@@ -263,10 +263,3 @@ def _document_edge(stream: IO[bytes], at: int, whole: Range) -> int:
             pass
         return here
     return stream.tell()
-
-
-def _import(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError(module.split(".")[0], "train") from problem

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fenghuo.errors import MissingExtraError, RecipeError, did_you_mean
+from fenghuo.errors import RecipeError, did_you_mean, import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,10 +93,7 @@ def simplifier() -> Callable[[str], str]:
 
     A Japanese text is given back as it is: 語 and 図 are no traditional Chinese there.
     """
-    try:
-        convert: Callable[[str], str] = import_module("opencc").OpenCC("t2s").convert
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError("opencc", "clean") from problem
+    convert: Callable[[str], str] = import_extra("opencc", "clean").OpenCC("t2s").convert
 
     def simplify(text: str) -> str:
         try:
@@ -111,10 +107,7 @@ def simplifier() -> Callable[[str], str]:
 
 @cache
 def _identifier() -> tuple[Any, list[str]]:
-    try:
-        package = import_module("py3langid.langid")
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError("py3langid", "clean") from problem
+    package = import_extra("py3langid.langid", "clean")
     found = package.LanguageIdentifier.from_model_file(package.MODEL_FILE, norm_probs=True)
     return found.rank, list(found.labels)
 

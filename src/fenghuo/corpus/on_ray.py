@@ -10,11 +10,10 @@ import os
 import signal
 import threading
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fenghuo.corpus.tasks import run_task, tasks_left
-from fenghuo.errors import FenghuoError, MissingExtraError, RecipeError
+from fenghuo.errors import FenghuoError, RecipeError, import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask the network
-    try:
-        return import_module("ray")
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError("ray", "scale") from problem
+    return import_extra("ray", "scale")
 
 
 @contextmanager

@@ -6,10 +6,9 @@ import gzip
 import io
 import zlib
 from contextlib import contextmanager
-from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
-from fenghuo.errors import DataError, MissingExtraError
+from fenghuo.errors import DataError, import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +35,7 @@ class _Zstandard(io.RawIOBase):
     """Frame after frame; the package's own reader takes a truncated frame for the end."""
 
     def __init__(self, raw: IO[bytes]) -> None:
-        try:
-            package: Any = import_module("zstandard")
-        except ModuleNotFoundError as problem:
-            raise MissingExtraError("zstandard", "train") from problem
-        self._raw, self._package = raw, package
+        self._raw, self._package = raw, import_extra("zstandard", "train")
         self._frame: Any = None
         self._packed = b""
         self._ready = memoryview(b"")

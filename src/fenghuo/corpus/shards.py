@@ -87,6 +87,11 @@ class ShardSource:
             for line in lines
         )
 
+    @classmethod
+    def of(cls, corpus_run: Path, cutting: Cutting) -> ShardSource:
+        """The slices cut so."""
+        return cls(corpus_run, max_pieces=cutting.max_pieces, split=cutting.split, packing=cutting.packing)
+
     def __reduce__(self) -> Any:
         """Another process maps the files itself."""
         return self._again, ()

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 from fenghuo.corpus.packed import unpacked
-from fenghuo.errors import MissingExtraError
+from fenghuo.errors import import_extra
 from fenghuo.rundir import file_atomic
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ class Writer:
     """A file of documents, whole or absent. Raises DiskError."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._packer: Any = import_module("zstandard").ZstdCompressor(level=1)
-        except ModuleNotFoundError as problem:
-            raise MissingExtraError("zstandard", "train") from problem
+        self._packer = import_extra("zstandard", "train").ZstdCompressor(level=1)
         self._path, self._stack = path, ExitStack()
         self._forget()
 

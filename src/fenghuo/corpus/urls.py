@@ -8,10 +8,9 @@ from __future__ import annotations
 import glob
 import io
 from contextlib import contextmanager
-from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
-from fenghuo.errors import DataError, FenghuoError, MissingExtraError
+from fenghuo.errors import DataError, FenghuoError, import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,11 +105,7 @@ class _Remote(io.RawIOBase):
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    try:
-        core = import_module("fsspec.core")
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError("fsspec", "train") from problem
-    system, place = core.url_to_fs(url)
+    system, place = import_extra("fsspec.core", "train").url_to_fs(url)
     return system, str(place)
 
 

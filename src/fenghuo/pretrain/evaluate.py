@@ -23,7 +23,7 @@ from fenghuo.net.model import Model
 from fenghuo.objectives.draft import frame_text
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.objectives.recipe import MlmRecipe, ObjectiveRecipe
-from fenghuo.pretrain.source import slices_of
+from fenghuo.pretrain.cutting import cutting_of
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.loop import to_tensors
 from fenghuo.training.world import ALONE, World
@@ -76,14 +76,10 @@ def evaluate_model(
         same_pieces(tokenizer, folder)
         model = load_model(folder)
     check_length(model.config, max_length)
-    source = slices_of(
-        Path(corpus),
-        objectives,
-        tokenizer.vocabulary,
-        max_length=max_length,
-        split="heldout",
-        packing=packing,
+    cutting = cutting_of(
+        objectives, tokenizer.vocabulary, max_length=max_length, split="heldout", packing=packing
     )
+    source = ShardSource.of(Path(corpus), cutting)
     if not len(source):
         raise DataError(f"{corpus}: no held-out documents; build the corpus with 'heldout' above 0")
     questions = build_questions(objectives, tokenizer.vocabulary, source)

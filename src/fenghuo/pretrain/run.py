@@ -16,7 +16,7 @@ from fenghuo.corpus.batch import BatchRecipe
 from fenghuo.corpus.index import Index
 from fenghuo.corpus.loader import Loader
 from fenghuo.corpus.shards import ShardSource, corpus_file, corpus_tokenizer
-from fenghuo.corpus.slices import Cutting
+from fenghuo.corpus.slices import Cutting, Split
 from fenghuo.models.card import write_card
 from fenghuo.models.folder import save_model
 from fenghuo.models.start import start_model, weights_file
@@ -25,10 +25,10 @@ from fenghuo.net.flops import MatrixPeak, training_flops
 from fenghuo.net.model import Model
 from fenghuo.objectives.objective import Alternatives, build_questions
 from fenghuo.pretrain.curriculum import Curriculum, curriculum
+from fenghuo.pretrain.cutting import cutting_of
 from fenghuo.pretrain.evaluate import HEADS, heldout_figures, pseudo_perplexity
 from fenghuo.pretrain.probe import Probe
 from fenghuo.pretrain.recipe import PretrainRecipe
-from fenghuo.pretrain.source import cutting_of, slices_of
 from fenghuo.rundir import RunDir
 from fenghuo.text.tokenizer import Vocabulary
 from fenghuo.training.course import course_of
@@ -79,18 +79,14 @@ def run(recipe: PretrainRecipe, run: RunDir) -> None:
 def _run(recipe: PretrainRecipe, run: RunDir, world: World) -> None:
     prepare_process()
     tokenizer = corpus_tokenizer(recipe.corpus)
+    of_heldout = _cutting(recipe, tokenizer.vocabulary, recipe.max_length, "heldout")
+    lengths = sorted({phase.max_length for phase in recipe.phases} or {recipe.max_length})
+    cuttings = [of_heldout, *(_cutting(recipe, tokenizer.vocabulary, length) for length in lengths)]
     with world.first_alone():  # who comes later finds no damaged index
-        index = Index(recipe.corpus, _cuttings(recipe, tokenizer.vocabulary))
+        index = Index(recipe.corpus, cuttings)
     index.make(world.rank, world.size, world.gather)
     with world.first_alone():  # the first puts the index together
-        heldout = slices_of(
-            recipe.corpus,
-            recipe.objectives,
-            tokenizer.vocabulary,
-            max_length=recipe.max_length,
-            split="heldout",
-            packing=recipe.packing,
-        )
+        heldout = ShardSource.of(recipe.corpus, of_heldout)
         way = way_of(recipe, tokenizer.vocabulary, world)
     source = way.phases[-1].source
     # Where an objective takes other examples, those of held-out text come from there too.
@@ -185,10 +181,12 @@ def hold(model: Model, asked: HeadsConfig) -> None:
                 weight.requires_grad_(False)
 
 
-def _cuttings(recipe: PretrainRecipe, vocabulary: Vocabulary) -> list[Cutting]:
-    of = partial(cutting_of, recipe.objectives, vocabulary, packing=recipe.packing)
-    lengths = {phase.max_length for phase in recipe.phases} or {recipe.max_length}
-    return [of(max_length=recipe.max_length, split="heldout"), *(of(max_length=n) for n in sorted(lengths))]
+def _cutting(
+    recipe: PretrainRecipe, vocabulary: Vocabulary, max_length: int, split: Split = "train"
+) -> Cutting:
+    return cutting_of(
+        recipe.objectives, vocabulary, max_length=max_length, split=split, packing=recipe.packing
+    )
 
 
 def _inputs(recipe: PretrainRecipe) -> list[tuple[str, Path]]:
@@ -204,9 +202,7 @@ def way_of(recipe: PretrainRecipe, vocabulary: Vocabulary, world: World = ALONE)
     """The run's phases, with a rank's share of their batches."""
 
     def loader_of(max_length: int, batch: BatchRecipe) -> tuple[ShardSource, Loader]:
-        source = slices_of(
-            recipe.corpus, recipe.objectives, vocabulary, max_length=max_length, packing=recipe.packing
-        )
+        source = ShardSource.of(recipe.corpus, _cutting(recipe, vocabulary, max_length))
         questions = build_questions(recipe.objectives, vocabulary, source)
         loader = Loader.of(
             source,

@@ -10,10 +10,9 @@ import math
 import os
 import shutil
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fenghuo.errors import MissingExtraError
+from fenghuo.errors import import_extra
 from fenghuo.rundir.atomic import write_atomic
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ class TensorBoard:
     """Event files in `RUN/tensorboard`, one scalar a name: `tensorboard --logdir RUN`."""
 
     def __init__(self, run: Path) -> None:
-        writer = _imported("tensorboardX.event_file_writer").EventsWriter
-        self._event = _imported("tensorboardX.proto.event_pb2").Event
-        self._summary = _imported("tensorboardX.proto.summary_pb2").Summary
+        writer = import_extra("tensorboardX.event_file_writer", "track").EventsWriter
+        self._event = import_extra("tensorboardX.proto.event_pb2", "track").Event
+        self._summary = import_extra("tensorboardX.proto.summary_pb2", "track").Summary
         folder = run / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -70,7 +69,7 @@ class WandB:
         if mode != "online":
             # Its own crash reports go over the network.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        wandb = _imported("wandb")
+        wandb = import_extra("wandb", "track")
         folder = run / "wandb"
         name_file = folder / "id"
         if not name_file.exists():
@@ -135,13 +134,6 @@ class Trackers:
         """Nothing follows."""
         for tracker in self._every:
             tracker.close()
-
-
-def _imported(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ModuleNotFoundError as problem:
-        raise MissingExtraError(package.partition(".")[0], "track") from problem
 
 
 def _is_figure(value: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 from hashlib import sha256
-from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from fenghuo.errors import MissingExtraError, RecipeError, did_you_mean
+from fenghuo.errors import RecipeError, did_you_mean, import_extra
 from fenghuo.text.tokenizer import clean_characters
 
 if TYPE_CHECKING:
@@ -55,10 +54,7 @@ class RjiebaSegmenter:
     """jieba's dictionary and hidden Markov model, in Rust (the `rjieba` package)."""
 
     def __init__(self) -> None:
-        try:
-            self._cut: Callable[[str], list[str]] = import_module("rjieba").cut
-        except ModuleNotFoundError as problem:
-            raise MissingExtraError("rjieba", "train") from problem
+        self._cut: Callable[[str], list[str]] = import_extra("rjieba", "train").cut
         self.name = f"rjieba {version('rjieba')}"
 
     def cut(self, text: str) -> list[tuple[int, int]]:
@@ -90,10 +86,7 @@ class PkusegSegmenter:
     """
 
     def __init__(self) -> None:
-        try:
-            package = import_module("spacy_pkuseg")
-        except ModuleNotFoundError as problem:
-            raise MissingExtraError("spacy-pkuseg", "pkuseg") from problem
+        package = import_extra("spacy_pkuseg", "pkuseg", package="spacy-pkuseg")
         model = Path(package.config.pkuseg_home) / "spacy_ontonotes"
         # Of a folder without these the package reads older files, by pickle, which runs what is in them.
         files = [model / name for name in ("features.msgpack", "weights.npz")]

@@ -32,7 +32,7 @@ _CHUNK_BYTES, _MOST_TOLD_BYTES = 1 << 20, 1 << 24
 _WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth|pdparams|index|h5|npz)|.*config.*\.json", re.IGNORECASE)
 _FAILURES: tuple[type[Exception], ...] = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
-    *(ValueError, RuntimeError, NotImplementedError, LookupError),
+    *(ValueError, RuntimeError, LookupError),
 )
 
 

@@ -63,6 +63,7 @@ BASE: dict[str, Any] = {
     "objectives": [MLM],
     "batch": {"pieces": BATCH},
     "optimizer": {"learning_rate": 5e-4},
+    "pseudo_perplexity": "last",
     "train": {"steps": STEPS, "save_every": 400, "keep": 1, "log_every": 50},
 }
 LARGE_BATCH = {"batch": {"pieces": BATCH * LARGE}, "train": {"steps": STEPS // LARGE, "save_every": 100}}
@@ -89,8 +90,8 @@ ARMS = {
     "spans": Arm({"objectives": [{**MLM, "unit": "span"}]}, seeds=(1, 2, 3)),
     "nsp": Arm({"objectives": [MLM, {"name": "nsp"}]}),
     "sop": Arm({"objectives": [MLM, {"name": "sop"}]}),
-    "few": Arm(seeds=(1, 2, 3), corpus="corpus-few"),
-    "few-static": Arm({"mask_copies": 1}, seeds=(1, 2, 3), corpus="corpus-few"),
+    "few": Arm(corpus="corpus-few"),
+    "few-static": Arm({"mask_copies": 1}, corpus="corpus-few"),
     "lookahead": Arm({"optimizer": {"lookahead": {}}}),
     "large-adamw": Arm({**LARGE_BATCH, "optimizer": {"learning_rate": 1e-3}}),
     "large-lamb": Arm({**LARGE_BATCH, "optimizer": {"name": "lamb", "learning_rate": 5e-3}}),

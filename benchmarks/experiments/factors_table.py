@@ -1,12 +1,15 @@
-"""The tables of `pretraining_factors.py`: what each arm reached, and each factor's difference with its interval."""
+"""The tables of `pretraining_factors.py`: what each arm reached, and each factor's difference with its interval.
+
+.venv/bin/python benchmarks/experiments/factors_table.py docs/results/pretraining-factors.jsonl
+"""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from factors_records import Record, read
 
 from fenghuo.study.statistics import mean_and_deviation, paired_interval
 
@@ -24,114 +27,91 @@ COMPARISONS = (  # a, b, what b - a says
     ("base", "lookahead", "with Lookahead against without"),
     ("scratch", "base", "pretrained against from scratch"),
 )
-SCRATCH = "scratch"
-# Each favours an arm: the loss hides whole words, as the base does, and pseudo-perplexity a piece, as `pieces` does.
-HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "piece accuracy"}
-SCORES = {  # what is written of a fine-tuning, and where
-    "reviews: accuracy": ("reviews", "result.json"),
-    "short reviews: accuracy": ("reviews", "short.json"),
-    "questions (test.txt learned, dev.txt asked): accuracy": ("questions", "result.json"),
-    "entities: F1": ("entities", "result.json"),
-}
-Figures = Mapping[tuple[int, int], float]  # by seed of pretraining and of fine-tuning
+Figures = Mapping[int, float]  # by seed
+View = Callable[[str, str], Figures]  # of an arm and a title
 
 
 class Table:
-    """What stands in the folder of runs so far, as Markdown.
+    """Records as Markdown: held-out text, the tasks, and what it cost."""
 
-    Args:
-        seeds: of pretraining, by arm.
-        lengths: at which held-out text was read.
-    """
-
-    def __init__(self, out: Path, seeds: Mapping[str, Sequence[int]], lengths: Sequence[int]) -> None:
-        self.out, self.seeds, self.lengths = out, seeds, lengths
-        self.columns = [f"{title} at {length}" for length in lengths for title in HELDOUT.values()]
-        self.columns += SCORES
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.arms = list(dict.fromkeys(record.arm for record in records if record.arm))
 
     def __str__(self) -> str:
-        return "\n".join([*self._reached(), "", *self._differences(), "", *self._costs()])
-
-    def _reached(self) -> Iterator[str]:
-        """A row over an arm's pretrainings, and one over the fine-tunings of its first, where it has several."""
-        yield f"| arm | of | {' | '.join(self.columns)} |"
-        yield "|---" * (len(self.columns) + 2) + "|"
-        for arm in [*self.seeds, SCRATCH]:
-            row = self._row(arm)
-            if len(self.seeds.get(arm, ())) > 1:
-                cells = [_spread(_by_pretraining(figures).values()) for figures in row]
-                yield f"| {arm} | pretrainings | {' | '.join(cells)} |"
-            if any(len(_by_finetuning(figures)) > 1 for figures in row):
-                cells = [_spread(_by_finetuning(figures).values()) for figures in row]
-                yield f"| {arm} | fine-tunings | {' | '.join(cells)} |"
-
-    def _differences(self) -> Iterator[str]:
-        yield f"| b against a | interval of | {' | '.join(self.columns)} |"
-        yield "|---" * (len(self.columns) + 2) + "|"
-        for a, b, title in COMPARISONS:
-            cells = [self._difference(a, b, *pair) for pair in zip(self._row(a), self._row(b), strict=True)]
-            of = "pretrainings" if self._are_several(a, b) else "fine-tunings"
-            yield f"| {title} | {of} | {' | '.join(cells)} |"
-
-    def _costs(self) -> Iterator[str]:
-        path = self.out / "costs.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        hours = sum(json.loads(line)["cpu_s"] for line in lines) / 3600
-        yield f"{len(lines)} processes, {hours:.2f} hours of processor time."
-
-    def _row(self, arm: str) -> list[Figures]:
-        return [
-            *(self._heldout(arm, length, score) for length in self.lengths for score in HELDOUT),
-            *(self._scores(arm, *where) for where in SCORES.values()),
+        heldout, tasks = (self._titles(is_tuned) for is_tuned in (False, True))
+        parts = [
+            part for titles in (heldout, tasks) for part in (self._reached(titles), self._differences(titles))
         ]
+        return "\n\n".join(["\n".join(part) for part in parts] + [self._costs()])
 
-    def _heldout(self, arm: str, length: int, score: str) -> Figures:
-        found = {(seed, 0): self.out / f"{arm}-{seed}" / "lengths.json" for seed in self.seeds.get(arm, ())}
-        values = {key: _read(path)[str(length)][score] for key, path in found.items() if path.exists()}
-        return {key: math.log(x) if score == "pseudo_perplexity" else x for key, x in values.items()}
+    def by_pretraining(self, arm: str, title: str) -> Figures:
+        """One figure of each pretraining: held-out text, or the fine-tuning with its own seed."""
+        return {one.seed: one.figures[title] for one in self._of(arm, title) if one.tuned in (0, one.seed)}
 
-    def _scores(self, arm: str, task: str, file: str) -> Figures:
-        found = {}
-        for path in self.out.glob(f"{arm}-[0-9]-{task}-[0-9]/{file}"):
-            *_, seed, _, tuned = path.parent.name.split("-")
-            told = _read(path)
-            found[int(seed), int(tuned)] = 100 * float(
-                told.get("value", told.get("metrics", {}).get("accuracy"))
-            )
-        return found
+    def by_finetuning(self, arm: str, title: str) -> Figures:
+        """The fine-tunings of the first pretraining, or of none."""
+        return {one.tuned: one.figures[title] for one in self._of(arm, title) if one.seed in (0, 1)}
 
-    def _are_several(self, *arms: str) -> bool:
-        return all(len(self.seeds.get(arm, ())) > 1 for arm in arms)
+    def _of(self, arm: str, title: str) -> Iterator[Record]:
+        return (one for one in self.records if one.arm == arm and title in one.figures)
 
-    def _difference(self, a: str, b: str, of_a: Figures, of_b: Figures) -> str:
-        alike = _by_pretraining if self._are_several(a, b) else _by_finetuning
-        by_a, by_b = alike(of_a), alike(of_b)
-        both = sorted(by_a.keys() & by_b.keys())
-        if not both:
-            return ""
-        if len(both) == 1:
-            return f"{by_b[both[0]] - by_a[both[0]]:+.3g}"
-        found = paired_interval([by_a[key] for key in both], [by_b[key] for key in both])
-        return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+    def _titles(self, is_tuned: bool) -> list[str]:
+        named = (title for one in self.records if (one.tuned > 0) == is_tuned for title in one.figures)
+        return list(dict.fromkeys(named))
+
+    def _reached(self, titles: list[str]) -> Iterator[str]:
+        yield from _head("arm", "over", *titles)
+        for arm in self.arms:
+            for of, view in self._views(titles, arm):
+                yield _row(arm, of, *(_spread(view(arm, title).values()) for title in titles))
+
+    def _differences(self, titles: list[str]) -> Iterator[str]:
+        yield from _head("b against a", "interval over", *titles)
+        for a, b, meaning in COMPARISONS:
+            for of, view in self._views(titles, a, b)[:1]:
+                yield _row(meaning, of, *(_difference(view(a, title), view(b, title)) for title in titles))
+
+    def _views(self, titles: list[str], *arms: str) -> list[tuple[str, View]]:
+        """How these arms can be looked at: over several pretrainings first, or over fine-tunings of one."""
+        views = {"pretrainings": self.by_pretraining, "fine-tunings": self.by_finetuning}
+        counts = {of: min(len(view(arm, titles[0])) for arm in arms) for of, view in views.items()}
+        several = [(of, view) for of, view in views.items() if counts[of] > 1]
+        return several or [("", view) for of, view in views.items() if counts[of] == 1][:1]
+
+    def _costs(self) -> str:
+        counts = [
+            sum(bool(one.arm) and (one.tuned > 0) == is_tuned for one in self.records)
+            for is_tuned in (False, True)
+        ]
+        hours = sum(one.cpu_s for one in self.records) / 3600
+        return f"{counts[0]} pretrainings, {counts[1]} fine-tunings, {hours:.2f} hours of processor time."
 
 
-def _by_pretraining(figures: Figures) -> dict[int, float]:
-    """One figure of each: held-out text, or the fine-tuning with its own seed."""
-    return {seed: value for (seed, tuned), value in figures.items() if tuned in (0, seed)}
+def _difference(a: Figures, b: Figures) -> str:
+    both = sorted(a.keys() & b.keys())
+    if len(both) < 2:
+        return "".join(f"{b[key] - a[key]:+.3g}" for key in both)
+    found = paired_interval([a[key] for key in both], [b[key] for key in both])
+    return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 
-def _by_finetuning(figures: Figures) -> dict[int, float]:
-    """Of the first pretraining, or of none."""
-    return {tuned: value for (seed, tuned), value in figures.items() if seed in (0, 1)}
-
-
-def _spread(values: Any) -> str:
-    if not (given := list(values)):
-        return ""
+def _spread(values: Iterable[float]) -> str:
+    given = list(values)
+    if len(given) < 2:
+        return "".join(f"{value:.4g}" for value in given)
     mean, deviation = mean_and_deviation(given)
-    return f"{mean:.4g}" + (f" ± {deviation:.2g}" if len(given) > 1 else "")
+    return f"{mean:.4g} ± {deviation:.2g}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _head(*titles: str) -> Iterator[str]:
+    yield _row(*titles)
+    yield "|---" * len(titles) + "|"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    print(Table(read(Path(sys.argv[1]))))

@@ -1,12 +1,11 @@
 """What counts in pretraining, one factor at a time from one base recipe, down to three tasks.
 
     .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors
-    .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --table
-    .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --curves factors.png
+    .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --records FILE
 
 DATA: see `factors_data.py`. Every run is one of `fenghuo`, in a process of one thread: what is finished stays, what was
 cut off goes on, so it can be stopped and started at will. `costs.jsonl` keeps the processor time of each process.
-`--table` prints what is finished so far, in Markdown, and `--curves` draws it.
+`factors_table.py` and `factors_curves.py` show what `--records` has written.
 
 The base: NEZHA's relative positions, whole words, dynamic masks, AdamW. Arms with three seeds of pretraining are
 fine-tuned once from each, with the same seed; the others three times from one. The base passes over its text 1.2 times,
@@ -32,15 +31,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from factors_curves import draw
 from factors_data import few_documents, read_entities, read_pairs, read_reviews, read_text, short_rows
-from factors_table import SCRATCH, Table
+from factors_records import collect, write
 
 from fenghuo.rundir import write_atomic
 
 HERE = Path(__file__).parent
+SCRATCH = "scratch"
 VOCABULARY, STEPS, BATCH, LARGE = 6_000, 1_600, 1_024, 4
-LENGTHS = (128, 512)
+POSITIONS = ("base", "absolute")  # also read at 512, and asked about the reviews that fit 128
 
 MODEL = {
     "preset": "nezha-4l-312",
@@ -192,7 +191,8 @@ class Place:
             name,
         )
         if not (target := self.out / name / "lengths.json").exists():
-            told = self.process(name, [HERE / "heldout.py", self.out / name, self.out / "corpus", *LENGTHS])
+            lengths = (128, 512) if arm in POSITIONS else (128,)
+            told = self.process(name, [HERE / "heldout.py", self.out / name, self.out / "corpus", *lengths])
             write_atomic(target, told)
 
     def finetune(self, arm: str, seed: int, task: str, tuned: int) -> None:
@@ -207,7 +207,8 @@ class Place:
         recipe = {**TASKS[task][1], "model": model, "data": data, "train": train}
         name = f"{arm}-{seed}-{task}-{tuned}"
         self.fenghuo("finetune", recipe, name)
-        if task == "reviews" and not (target := self.out / name / "short.json").exists():
+        target = self.out / name / "short.json"
+        if task == "reviews" and arm in POSITIONS and not target.exists():
             rows = self.rows(task, "short")
             asked = ["-m", "fenghuo", "evaluate", self.out / name, "--data", rows, "--json", "--quiet"]
             write_atomic(target, self.process(name, asked))
@@ -312,16 +313,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the text and the rows")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
-    parser.add_argument("--table", action="store_true", help="print what is finished, and run nothing")
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="draw what is finished, and run nothing")
+    parser.add_argument(
+        "--records", type=Path, metavar="FILE", help="write what is finished there, and run nothing"
+    )
     given = parser.parse_args()
-    seeds = {name: arm.seeds for name, arm in ARMS.items()}
-    if given.table:
-        print(Table(given.out, seeds, LENGTHS))
-    if given.curves:
+    if given.records:
         batch = {name: merged(BASE, arm.changes)["batch"]["pieces"] for name, arm in ARMS.items()}
-        draw(given.out, seeds, batch, given.curves)
-    if given.table or given.curves:
+        write_atomic(given.records, write(collect(given.out, batch)))
         return
     place = Place(given.data, given.out)
     place.prepare()

@@ -1,20 +1,30 @@
-"""What `pretraining_factors.py` measured, an object of JSON a line: it stays when the runs, gigabytes, are gone."""
+"""What `pretraining_factors.py` measured, an object of JSON a line: it stays when the runs, gigabytes, are gone.
+
+.venv/bin/python benchmarks/experiments/factors_records.py runs/factors FILE.jsonl
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Each favours an arm: the loss hides whole words, as the base does, and pseudo-perplexity a piece, as `pieces` does.
-HELDOUT = {"loss": "word loss", "pseudo_perplexity": "ln pseudo-perplexity", "mlm_accuracy": "piece accuracy"}
+import yaml
+
+# Each favours an arm: loss and accuracy hide whole words as the base does, pseudo-perplexity a piece as `pieces` does.
+HELDOUT = {
+    "loss": "word loss, nats, at {}",
+    "pseudo_perplexity": "ln pseudo-perplexity, nats, at {}",
+    "mlm_accuracy": "accuracy of pieces in hidden words, %, at {}",
+}
 SCORES = {  # what is read of a fine-tuning: where it is written, and its name
-    "reviews": {"result.json": "reviews, accuracy", "short.json": "short reviews, accuracy"},
-    "questions": {"result.json": "questions, accuracy"},
-    "entities": {"result.json": "entities, F1"},
+    "reviews": {"result.json": "reviews, accuracy, %", "short.json": "short reviews, accuracy, %"},
+    "questions": {"result.json": "questions, accuracy, %"},
+    "entities": {"result.json": "entities, F1, %"},
 }
 
 
@@ -24,28 +34,25 @@ class Record:
 
     run: str
     cpu_s: float
-    """Of all its processes, seconds; that of a killed process is not known."""
+    """Of all its processes, seconds; a process whose driver was killed is not in it."""
     arm: str = ""
     seed: int = 0
     """Of the pretraining; 0: none."""
     tuned: int = 0
     """Seed of the fine-tuning; 0: this is a pretraining."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """By title. Accuracies of fine-tuning and F1 in percent."""
+    """By title."""
     curve: Sequence[tuple[float, float]] = ()
-    """Millions of pieces seen, and the loss on held-out text then, in nats."""
+    """Millions of pieces seen, and the loss of what `mlm` hides in held-out text then, in nats. The questions are
+    drawn by the seed and are of the arm's own kind, unlike those of `figures`."""
 
 
-def collect(out: Path, batch: Mapping[str, int]) -> list[Record]:
-    """The runs that are finished in a folder of the experiment, pretrainings first.
-
-    Args:
-        batch: pieces a step, by arm.
-    """
+def collect(out: Path) -> list[Record]:
+    """The runs that are finished in a folder of the experiment, pretrainings first."""
     spent: dict[str, float] = {}
     for line in _lines(out / "costs.jsonl"):
         spent[line["run"]] = spent.get(line["run"], 0.0) + line["cpu_s"]
-    found = [_record(out / run, cpu_s, batch) for run, cpu_s in spent.items()]
+    found = [_record(out / run, cpu_s) for run, cpu_s in spent.items()]
     return sorted((one for one in found if one), key=lambda one: one.tuned > 0)
 
 
@@ -59,7 +66,7 @@ def read(path: Path) -> list[Record]:
     return [Record(**line) for line in _lines(path)]
 
 
-def _record(run: Path, cpu_s: float, batch: Mapping[str, int]) -> Record | None:
+def _record(run: Path, cpu_s: float) -> Record | None:
     told = {"run": run.name, "cpu_s": round(cpu_s, 1)}
     match run.name.split("-"):
         case [*arm, seed, task, tuned] if task in SCORES:
@@ -69,11 +76,10 @@ def _record(run: Path, cpu_s: float, batch: Mapping[str, int]) -> Record | None:
             figures = {title: _percent(path) for path, title in files.items() if path.exists()}
             return Record(**told, arm="-".join(arm), seed=int(seed), tuned=int(tuned), figures=figures)
         case [*arm, seed] if seed.isdigit():
-            name = "-".join(arm)
             if not (path := run / "lengths.json").exists():
                 return None
             figures = dict(_heldout(json.loads(path.read_text(encoding="utf-8"))))
-            return Record(**told, arm=name, seed=int(seed), figures=figures, curve=_curve(run, batch[name]))
+            return Record(**told, arm="-".join(arm), seed=int(seed), figures=figures, curve=_curve(run))
     return Record(**told)
 
 
@@ -81,7 +87,8 @@ def _heldout(by_length: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str
     for length, figures in by_length.items():
         for name, title in HELDOUT.items():
             value = figures[name]
-            yield f"{title} at {length}", math.log(value) if name == "pseudo_perplexity" else value
+            units = {"pseudo_perplexity": math.log(value), "mlm_accuracy": 100 * value}
+            yield title.format(length), units.get(name, value)
 
 
 def _percent(path: Path) -> float:
@@ -89,7 +96,8 @@ def _percent(path: Path) -> float:
     return 100 * float(told["value"] if "value" in told else told["metrics"]["accuracy"])
 
 
-def _curve(run: Path, batch: int) -> list[tuple[float, float]]:
+def _curve(run: Path) -> list[tuple[float, float]]:
+    batch = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["batch"]["pieces"]
     told = (
         (line["step"], line.get("heldout/mlm", line.get("heldout/loss")))
         for line in _lines(run / "metrics.jsonl")
@@ -99,3 +107,7 @@ def _curve(run: Path, batch: int) -> list[tuple[float, float]]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(write(collect(Path(sys.argv[1]))), encoding="utf-8")

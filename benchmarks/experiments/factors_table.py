@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from factors_records import Record, read
+from pretraining_factors import ARMS, SCRATCH
 
 from fenghuo.study.statistics import mean_and_deviation, paired_interval
 
@@ -21,11 +22,11 @@ COMPARISONS = (  # a, b, what b - a says
     ("base", "nsp", "NSP against no sentence pairs"),
     ("base", "sop", "SOP against no sentence pairs"),
     ("nsp", "sop", "SOP against NSP"),
-    ("few-static", "few", "dynamic masks against static ones, a sixth of the text"),
-    ("few", "base", "all of the text against a sixth of it"),
+    ("few-static", "few", "dynamic masks against one copy of static ones, a sixth of the text, 7.6 passes"),
+    ("few", "base", "all of the text against a sixth of it, equal steps"),
     ("large-adamw", "large-lamb", "LAMB against AdamW, four times the batch"),
     ("base", "lookahead", "with Lookahead against without"),
-    ("scratch", "base", "pretrained against from scratch"),
+    (SCRATCH, "base", "pretrained against from scratch, equal steps of fine-tuning"),
 )
 Figures = Mapping[int, float]  # by seed
 View = Callable[[str, str], Figures]  # of an arm and a title
@@ -36,14 +37,13 @@ class Table:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records
-        self.arms = list(dict.fromkeys(record.arm for record in records if record.arm))
+        found = {record.arm for record in records}
+        self.arms = [arm for arm in (*ARMS, SCRATCH) if arm in found]
 
     def __str__(self) -> str:
-        heldout, tasks = (self._titles(is_tuned) for is_tuned in (False, True))
-        parts = [
-            part for titles in (heldout, tasks) for part in (self._reached(titles), self._differences(titles))
-        ]
-        return "\n\n".join(["\n".join(part) for part in parts] + [self._costs()])
+        asked = [titles for is_tuned in (False, True) if (titles := self._titles(is_tuned))]
+        tables = [table for titles in asked for table in (self._reached(titles), self._differences(titles))]
+        return "\n\n".join(["\n".join(table) for table in tables] + [self._costs()])
 
     def by_pretraining(self, arm: str, title: str) -> Figures:
         """One figure of each pretraining: held-out text, or the fine-tuning with its own seed."""
@@ -74,10 +74,10 @@ class Table:
 
     def _views(self, titles: list[str], *arms: str) -> list[tuple[str, View]]:
         """How these arms can be looked at: over several pretrainings first, or over fine-tunings of one."""
-        views = {"pretrainings": self.by_pretraining, "fine-tunings": self.by_finetuning}
+        views = {"pretrainings": self.by_pretraining, "fine-tunings of one": self.by_finetuning}
         counts = {of: min(len(view(arm, titles[0])) for arm in arms) for of, view in views.items()}
         several = [(of, view) for of, view in views.items() if counts[of] > 1]
-        return several or [("", view) for of, view in views.items() if counts[of] == 1][:1]
+        return several or [("none, one run", view) for of, view in views.items() if counts[of] == 1][:1]
 
     def _costs(self) -> str:
         counts = [

@@ -1,11 +1,11 @@
 """What counts in pretraining, one factor at a time from one base recipe, down to three tasks.
 
     .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors
-    .venv/bin/python benchmarks/experiments/pretraining_factors.py DATA --out runs/factors --records FILE
+    .venv/bin/python benchmarks/experiments/factors_records.py runs/factors FILE.jsonl
 
 DATA: see `factors_data.py`. Every run is one of `fenghuo`, in a process of one thread: what is finished stays, what was
 cut off goes on, so it can be stopped and started at will. `costs.jsonl` keeps the processor time of each process.
-`factors_table.py` and `factors_curves.py` show what `--records` has written.
+`factors_table.py` and `factors_curves.py` show what `factors_records.py` has written down.
 
 The base: NEZHA's relative positions, whole words, dynamic masks, AdamW. Arms with three seeds of pretraining are
 fine-tuned once from each, with the same seed; the others three times from one. The base passes over its text 1.2 times,
@@ -32,7 +32,6 @@ from typing import Any
 
 import yaml
 from factors_data import few_documents, read_entities, read_pairs, read_reviews, read_text, short_rows
-from factors_records import collect, write
 
 from fenghuo.rundir import write_atomic
 
@@ -313,14 +312,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the text and the rows")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
-    parser.add_argument(
-        "--records", type=Path, metavar="FILE", help="write what is finished there, and run nothing"
-    )
     given = parser.parse_args()
-    if given.records:
-        batch = {name: merged(BASE, arm.changes)["batch"]["pieces"] for name, arm in ARMS.items()}
-        write_atomic(given.records, write(collect(given.out, batch)))
-        return
     place = Place(given.data, given.out)
     place.prepare()
     run(place, given.jobs)

@@ -1,6 +1,6 @@
 """The picture of `pretraining_factors.py`: held-out loss over the pieces seen, of the arms that are asked alike.
 
-.venv/bin/python benchmarks/experiments/factors_curves.py docs/results/pretraining-factors.jsonl FILE.png
+.venv/bin/python benchmarks/experiments/factors_curves.py docs/results/2026-11-23-pretraining-factors.jsonl FILE.png
 """
 
 from __future__ import annotations

@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fenghuo.rundir import write_atomic
+from fenghuo.rundir.metrics import Metrics
+
 # Each favours an arm: loss and accuracy hide whole words as the base does, pseudo-perplexity a piece as `pieces` does.
-HELDOUT = {
-    "loss": "word loss, nats, at {}",
-    "pseudo_perplexity": "ln pseudo-perplexity, nats, at {}",
-    "mlm_accuracy": "accuracy of pieces in hidden words, %, at {}",
+HELDOUT: dict[str, tuple[str, Callable[[float], float]]] = {
+    "loss": ("word loss, nats, at {}", float),
+    "pseudo_perplexity": ("ln pseudo-perplexity, nats, at {}", math.log),
+    "mlm_accuracy": ("accuracy of pieces in hidden words, %, at {}", lambda share: 100 * share),
 }
 SCORES = {  # what is read of a fine-tuning: where it is written, and its name
     "reviews": {"result.json": "reviews, accuracy, %", "short.json": "short reviews, accuracy, %"},
@@ -46,6 +49,11 @@ class Record:
     """Millions of pieces seen, and the loss of what `mlm` hides in held-out text then, in nats. The questions are
     drawn by the seed and are of the arm's own kind, unlike those of `figures`."""
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether this is a fine-tuning."""
+        return self.tuned > 0
+
 
 def collect(out: Path) -> list[Record]:
     """The runs that are finished in a folder of the experiment, pretrainings first."""
@@ -53,7 +61,7 @@ def collect(out: Path) -> list[Record]:
     for line in _lines(out / "costs.jsonl"):
         spent[line["run"]] = spent.get(line["run"], 0.0) + line["cpu_s"]
     found = [_record(out / run, cpu_s) for run, cpu_s in spent.items()]
-    return sorted((one for one in found if one), key=lambda one: one.tuned > 0)
+    return sorted((one for one in found if one), key=lambda one: one.is_tuned)
 
 
 def write(records: Iterable[Record]) -> str:
@@ -85,10 +93,8 @@ def _record(run: Path, cpu_s: float) -> Record | None:
 
 def _heldout(by_length: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float]]:
     for length, figures in by_length.items():
-        for name, title in HELDOUT.items():
-            value = figures[name]
-            units = {"pseudo_perplexity": math.log(value), "mlm_accuracy": 100 * value}
-            yield title.format(length), units.get(name, value)
+        for name, (title, in_unit) in HELDOUT.items():
+            yield title.format(length), in_unit(figures[name])
 
 
 def _percent(path: Path) -> float:
@@ -100,7 +106,7 @@ def _curve(run: Path) -> list[tuple[float, float]]:
     batch = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["batch"]["pieces"]
     told = (
         (line["step"], line.get("heldout/mlm", line.get("heldout/loss")))
-        for line in _lines(run / "metrics.jsonl")
+        for line in Metrics(run / "metrics.jsonl").read()
     )
     return [(step * batch / 1e6, loss) for step, loss in told if loss is not None]
 
@@ -110,4 +116,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(write(collect(Path(sys.argv[1]))), encoding="utf-8")
+    write_atomic(Path(sys.argv[2]), write(collect(Path(sys.argv[1]))))

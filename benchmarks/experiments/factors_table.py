@@ -1,6 +1,6 @@
 """The tables of `pretraining_factors.py`: what each arm reached, and each factor's difference with its interval.
 
-.venv/bin/python benchmarks/experiments/factors_table.py docs/results/pretraining-factors.jsonl
+.venv/bin/python benchmarks/experiments/factors_table.py docs/results/2026-11-23-pretraining-factors.jsonl
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Table:
         return (one for one in self.records if one.arm == arm and title in one.figures)
 
     def _titles(self, is_tuned: bool) -> list[str]:
-        named = (title for one in self.records if (one.tuned > 0) == is_tuned for title in one.figures)
+        named = (title for one in self.records if one.is_tuned == is_tuned for title in one.figures)
         return list(dict.fromkeys(named))
 
     def _reached(self, titles: list[str]) -> Iterator[str]:
@@ -80,12 +80,10 @@ class Table:
         return several or [("none, one run", view) for of, view in views.items() if counts[of] == 1][:1]
 
     def _costs(self) -> str:
-        counts = [
-            sum(bool(one.arm) and (one.tuned > 0) == is_tuned for one in self.records)
-            for is_tuned in (False, True)
-        ]
+        runs = [one for one in self.records if one.arm]
+        tuned = sum(one.is_tuned for one in runs)
         hours = sum(one.cpu_s for one in self.records) / 3600
-        return f"{counts[0]} pretrainings, {counts[1]} fine-tunings, {hours:.2f} hours of processor time."
+        return f"{len(runs) - tuned} pretrainings, {tuned} fine-tunings, {hours:.2f} hours of processor time."
 
 
 def _difference(a: Figures, b: Figures) -> str:
